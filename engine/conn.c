@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: MIT
+#include "engine/conn.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/check.h"
+
+#define CONN_MAGIC MAGIC('c', 'o', 'n', 'n')
+
+static struct io_token token(struct core *core, struct conn *conn, enum io_op op)
+{
+    return (struct io_token){op, slab_index(&core->conns, conn), conn->generation};
+}
+
+static struct io_token started(struct core *core, struct conn *conn, enum io_op op)
+{
+    conn->in_flight++;
+    core->operations++;
+    return token(core, conn, op);
+}
+
+// ------------------------------------------------------------------------------------ open, close
+
+static void deadline_fire(struct core *core, struct timer *timer)
+{
+    struct conn *conn = LIST_OWNER(timer, struct conn, timer);
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (core->now_ms < conn->deadline_ms) { // it was moved forward since
+        timer_set(&core->wheel, &conn->timer, conn->deadline_ms);
+        return;
+    }
+    CHECK(conn->state != CONN_CLOSING); // a completion that never came
+    if (conn->state == CONN_LINGERING) {
+        conn_close(core, conn);
+        return;
+    }
+    conn->ops->expired(core, conn);
+    if (conn->state != CONN_FREE && !timer_armed(&conn->timer))
+        timer_set(&core->wheel, &conn->timer, conn->deadline_ms);
+}
+
+struct conn *conn_open(struct core *core, int fd, const struct conn_ops *ops, uint64_t deadline_ms)
+{
+    struct conn *conn = slab_take(&core->conns);
+    if (!conn)
+        return NULL;
+    uint32_t generation = conn->generation + 1;
+    memset(conn, 0, core->conns.object_size);
+    conn->magic = CONN_MAGIC;
+    conn->generation = generation ? generation : 1;
+    conn->fd = fd;
+    conn->ops = ops;
+    conn->state = CONN_OPEN;
+    conn->moved_ms = core->now_ms;
+    list_init(&conn->dirty);
+    list_init(&conn->starved);
+    timer_init(&conn->timer, deadline_fire);
+    conn_deadline(core, conn, deadline_ms);
+    core->conn_count++;
+    return conn;
+}
+
+void conn_connect(struct core *core, struct conn *conn, const struct sockaddr *addr, socklen_t len)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    CHECK(conn->state == CONN_OPEN);
+    CHECK(conn->in_flight == 0);
+    conn->state = CONN_CONNECTING;
+    io_connect(core->io, conn->fd, started(core, conn, IO_CONNECT), addr, len);
+}
+
+void conn_deadline(struct core *core, struct conn *conn, uint64_t ms_from_now)
+{
+    conn->deadline_ms = core->now_ms + ms_from_now;
+    // Later than the armed timer: the timer will find out by itself. Earlier: it must move.
+    if (!timer_armed(&conn->timer) || conn->deadline_ms < conn->timer.at_ms)
+        timer_set(&core->wheel, &conn->timer, conn->deadline_ms);
+}
+
+static void starved_leave(struct core *core, struct conn *conn)
+{
+    if (list_empty(&conn->starved))
+        return;
+    list_remove(&conn->starved);
+    core->starved_count--;
+}
+
+static void segment_free(struct core *core, struct segment *segment)
+{
+    if (segment->buf)
+        buf_unref(segment->buf);
+    slab_give(&core->segments, segment);
+}
+
+static void output_free(struct core *core, struct conn *conn)
+{
+    CHECK(!conn->send_armed);
+    for (struct segment *next, *segment = conn->out_first; segment; segment = next) {
+        next = segment->next;
+        segment_free(core, segment);
+    }
+    conn->out_first = conn->out_last = NULL;
+    conn->out_bytes = conn->out_segments = 0;
+}
+
+// The last act of closing, once the kernel holds nothing of ours.
+static void close_if_quiet(struct core *core, struct conn *conn)
+{
+    if (conn->in_flight > 0)
+        return;
+    if (conn->fd >= 0) {
+        output_free(core, conn);
+        io_close(core->io, conn->fd, started(core, conn, IO_CLOSE));
+        conn->fd = -1;
+        return;
+    }
+    timer_cancel(&conn->timer);
+    conn->ops->closed(core, conn);
+    conn->state = CONN_FREE;
+    conn->magic = 0;
+    core->conn_count--;
+    // The free list's link overwrites the first word only: `generation` survives for the next owner.
+    slab_give(&core->conns, conn);
+}
+
+void conn_close(struct core *core, struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    CHECK(conn->state != CONN_FREE);
+    if (conn->state == CONN_CLOSING)
+        return;
+    conn->state = CONN_CLOSING;
+    starved_leave(core, conn);
+    list_remove(&conn->dirty);
+    conn_deadline(core, conn, CONN_CLOSING_MS);
+    if (conn->in_flight > 0)
+        io_cancel_fd(core->io, conn->fd, started(core, conn, IO_CANCEL));
+    else
+        close_if_quiet(core, conn);
+}
+
+static void linger(struct core *core, struct conn *conn)
+{
+    conn->state = CONN_LINGERING;
+    io_shutdown_send(core->io, conn->fd);
+    conn_deadline(core, conn, CONN_LINGER_MS);
+    if (conn->ended)
+        conn_close(core, conn);
+    else
+        conn_receive(core, conn, conn->receive_multishot);
+}
+
+void conn_finish(struct core *core, struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (conn->state != CONN_OPEN || conn->finishing)
+        return;
+    conn->finishing = true;
+    if (!conn->out_first)
+        linger(core, conn);
+}
+
+// ---------------------------------------------------------------------------------------- receive
+
+void conn_receive(struct core *core, struct conn *conn, bool multishot)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (conn->state != CONN_OPEN && conn->state != CONN_LINGERING)
+        return;
+    conn->receive_wanted = multishot; // also while a stop is under way
+    if (conn->receive_armed || conn->ended || !list_empty(&conn->starved))
+        return;
+    conn->receive_multishot = multishot;
+    conn->receive_armed = true;
+    conn->receive_stopping = false;
+    io_recv(core->io, conn->fd, started(core, conn, IO_RECV), multishot);
+}
+
+void conn_receive_stop(struct core *core, struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    starved_leave(core, conn);
+    conn->receive_wanted = false;
+    if (!conn->receive_armed || conn->receive_stopping || conn->state == CONN_CLOSING)
+        return;
+    conn->receive_stopping = true;
+    io_cancel(core->io, token(core, conn, IO_RECV), started(core, conn, IO_CANCEL));
+}
+
+static void starve(struct core *core, struct conn *conn)
+{
+    list_push_back(&core->starved, &conn->starved);
+    core->starved_count++;
+    core->starved_total++;
+}
+
+// Each available buffer wakes one connection, longest waiting first.
+void conn_wake_starved(struct core *core)
+{
+    for (uint32_t left = core->receive.in_ring; left > 0; left--) {
+        struct list *node = list_pop_front(&core->starved);
+        if (!node)
+            return;
+        core->starved_count--;
+        struct conn *conn = LIST_OWNER(node, struct conn, starved);
+        conn_receive(core, conn, conn->receive_multishot);
+    }
+}
+
+static void receive_ended(struct core *core, struct conn *conn, int error)
+{
+    conn->ended = true;
+    if (conn->state == CONN_LINGERING)
+        conn_close(core, conn);
+    else
+        conn->ops->ended(core, conn, error);
+}
+
+// The receive is over without bytes.
+static void receive_stopped(struct core *core, struct conn *conn, int result)
+{
+    bool stopping = conn->receive_stopping;
+    conn->receive_stopping = false;
+    if (result == -ENOBUFS)
+        starve(core, conn);
+    else if (result != -ECANCELED && !(stopping && result == -EINTR))
+        receive_ended(core, conn, result == 0 ? 0 : result);
+    else if (conn->receive_wanted) // wanted again since it was stopped
+        conn_receive(core, conn, true);
+    else if (conn->hung_up)
+        receive_ended(core, conn, 0);
+    // Else as asked; somebody arms it again when there is room.
+}
+
+static void receive_event(struct core *core, struct conn *conn, const struct io_event *event)
+{
+    if (!event->more)
+        conn->receive_armed = false;
+    struct buf *buf = NULL;
+    if (event->buffer != IO_NO_BUFFER)
+        buf = buf_from_ring(&core->receive, (uint32_t)event->buffer);
+    if (buf && (event->result <= 0 || conn->state == CONN_CLOSING)) {
+        buf_unref(buf);
+        buf = NULL;
+    }
+    if (conn->state == CONN_CLOSING)
+        return;
+    if (!buf) {
+        CHECK(!event->more);
+        receive_stopped(core, conn, event->result);
+        return;
+    }
+    conn->moved_ms = core->now_ms;
+    if (conn->state == CONN_LINGERING) {
+        buf_unref(buf);
+        conn_receive(core, conn, conn->receive_multishot);
+        return;
+    }
+    conn->ops->received(core, conn, buf, (uint32_t)event->result);
+    // The kernel may end a multishot receive behind any of its results.
+    if (!event->more && conn->receive_wanted)
+        conn_receive(core, conn, true);
+}
+
+void conn_watch(struct core *core, struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (conn->state != CONN_OPEN || conn->watching || conn->ended)
+        return;
+    conn->watching = true;
+    io_hangup(core->io, conn->fd, started(core, conn, IO_HANGUP));
+}
+
+static void hangup_event(struct core *core, struct conn *conn, int result)
+{
+    conn->watching = false;
+    if (conn->state == CONN_CLOSING || conn->ended || result < 0)
+        return;
+    // A receive that is armed tells the same in a moment, with the bytes before it.
+    if (conn->receive_armed)
+        conn->hung_up = true;
+    else
+        receive_ended(core, conn, 0);
+}
+
+// ------------------------------------------------------------------------------------------- send
+
+static bool push(struct core *core, struct conn *conn, struct segment *segment)
+{
+    segment->next = NULL;
+    if (conn->out_last)
+        conn->out_last->next = segment;
+    else
+        conn->out_first = segment;
+    conn->out_last = segment;
+    conn->out_bytes += segment->len;
+    conn->out_segments++;
+    if (!conn->send_armed && list_empty(&conn->dirty))
+        list_push_back(&core->dirty, &conn->dirty);
+    return true;
+}
+
+static bool may_push(const struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    return (conn->state == CONN_OPEN || conn->state == CONN_CONNECTING) && !conn->finishing;
+}
+
+bool conn_push(struct core *core, struct conn *conn, struct buf *buf, const void *ptr, size_t len)
+{
+    CHECK(len > 0);
+    CHECK(len <= UINT32_MAX);
+    if (!may_push(conn))
+        return true; // on its way out: output is of no use to anybody
+    struct segment *segment = slab_take(&core->segments);
+    if (!segment)
+        return false;
+    segment->ptr = ptr;
+    segment->len = (uint32_t)len;
+    segment->buf = buf;
+    if (buf)
+        buf_ref(buf);
+    return push(core, conn, segment);
+}
+
+bool conn_push_text(struct core *core, struct conn *conn, const void *text, size_t len)
+{
+    CHECK(len > 0);
+    CHECK(len <= SEGMENT_TEXT_MAX);
+    if (!may_push(conn))
+        return true;
+    struct segment *segment = slab_take(&core->segments);
+    if (!segment)
+        return false;
+    memcpy(segment->text, text, len);
+    segment->ptr = segment->text;
+    segment->len = (uint32_t)len;
+    segment->buf = NULL;
+    return push(core, conn, segment);
+}
+
+void conn_drop_output(struct core *core, struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (conn->send_armed)
+        return; // the kernel may still read it: dropped when the send completes
+    list_remove(&conn->dirty);
+    output_free(core, conn);
+}
+
+static void send_start(struct core *core, struct conn *conn)
+{
+    struct iovec iov[IO_VECTOR_MAX];
+    unsigned count = 0;
+    for (struct segment *s = conn->out_first; s && count < IO_VECTOR_MAX; s = s->next)
+        iov[count++] = (struct iovec){(void *)s->ptr, s->len};
+    conn->send_armed = true;
+    io_send(core->io, conn->fd, started(core, conn, IO_SEND), iov, count);
+}
+
+void conn_flush_dirty(struct core *core)
+{
+    for (struct list *node; (node = list_pop_front(&core->dirty));) {
+        struct conn *conn = LIST_OWNER(node, struct conn, dirty);
+        CHECK_MAGIC(conn, CONN_MAGIC);
+        if (conn->state == CONN_OPEN && !conn->send_armed && conn->out_first)
+            send_start(core, conn);
+        // CONNECTING: made dirty again when the connection stands.
+    }
+}
+
+// The kernel took `bytes`: give back what they pinned.
+static void output_advance(struct core *core, struct conn *conn, uint32_t bytes)
+{
+    CHECK(bytes <= conn->out_bytes);
+    conn->out_bytes -= bytes;
+    while (bytes > 0) {
+        struct segment *segment = conn->out_first;
+        if (bytes < segment->len) {
+            segment->ptr += bytes;
+            segment->len -= bytes;
+            return;
+        }
+        bytes -= segment->len;
+        conn->out_first = segment->next;
+        if (!conn->out_first)
+            conn->out_last = NULL;
+        conn->out_segments--;
+        segment_free(core, segment);
+    }
+}
+
+static void send_failed(struct core *core, struct conn *conn, int error)
+{
+    output_free(core, conn);
+    if (conn->finishing || conn->state == CONN_LINGERING)
+        conn_close(core, conn);
+    else
+        conn->ops->send_failed(core, conn, error);
+}
+
+static void send_event(struct core *core, struct conn *conn, const struct io_event *event)
+{
+    conn->send_armed = false;
+    if (conn->state == CONN_CLOSING)
+        return;
+    if (event->result < 0) {
+        send_failed(core, conn, event->result);
+        return;
+    }
+    output_advance(core, conn, (uint32_t)event->result);
+    conn->moved_ms = core->now_ms;
+    if (conn->out_first && list_empty(&conn->dirty))
+        list_push_back(&core->dirty, &conn->dirty);
+    if (conn->ops->sent)
+        conn->ops->sent(core, conn, (uint32_t)event->result);
+    if (conn->state == CONN_OPEN && conn->finishing && !conn->out_first)
+        linger(core, conn);
+}
+
+// ----------------------------------------------------------------------------------------- events
+
+static void connect_event(struct core *core, struct conn *conn, int result)
+{
+    if (conn->state == CONN_CLOSING)
+        return;
+    CHECK(conn->state == CONN_CONNECTING);
+    conn->state = CONN_OPEN;
+    conn->moved_ms = core->now_ms;
+    if (result == 0 && conn->out_first && list_empty(&conn->dirty))
+        list_push_back(&core->dirty, &conn->dirty);
+    conn->ops->connected(core, conn, result);
+}
+
+void conn_event(struct core *core, const struct io_event *event)
+{
+    struct conn *conn = slab_at(&core->conns, event->token.slot);
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    CHECK(conn->generation == event->token.generation);
+    if (!event->more) {
+        CHECK(conn->in_flight > 0);
+        conn->in_flight--;
+        core->operations--;
+    }
+    switch (event->token.op) {
+    case IO_RECV: receive_event(core, conn, event); break;
+    case IO_SEND: send_event(core, conn, event); break;
+    case IO_CONNECT: connect_event(core, conn, event->result); break;
+    case IO_HANGUP: hangup_event(core, conn, event->result); break;
+    case IO_CANCEL:
+    case IO_CLOSE: break;
+    default: CHECK(!"an operation that connections do not start");
+    }
+    // Closed above or earlier, and this was the last completion. A conn_close() inside the handler
+    // that found nothing in flight has queued the close itself (fd is -1 and in_flight is 1).
+    if (conn->state == CONN_CLOSING && conn->in_flight == 0)
+        close_if_quiet(core, conn);
+}

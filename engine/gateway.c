@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+#include "engine/gateway.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "alloc/check.h"
+#include "alloc/heap.h"
+#include "engine/access_log.h"
+#include "engine/client.h"
+#include "engine/flight.h"
+#include "engine/upstream.h"
+#include "proto/json.h"
+#include "proto/writer.h"
+
+#define GATEWAY_MAGIC MAGIC('g', 'a', 't', 'e')
+
+enum { SPARE_CONNECTIONS = 64 }; // slots beyond the limits: for refusals and closings under way
+
+static_assert(sizeof(struct client) <= 512, "an idle client connection costs at most half a KiB");
+static_assert(sizeof(struct client) + sizeof(struct upstream) + sizeof(struct flight) <= 2048,
+              "an idle stream costs at most 2 KiB");
+
+// ---------------------------------------------------------------------------------------- budgets
+
+static uint32_t clients_per_worker(const struct config *config)
+{
+    // The kernel does not spread connections evenly: each worker may hold half as much again.
+    uint32_t even = (config->max_connections + config->workers - 1) / config->workers;
+    return config->workers == 1 ? even : even + even / 2;
+}
+
+static uint32_t connections_per_worker(const struct config *config)
+{
+    uint64_t upstreams = 0;
+    for (uint32_t i = 0; i < config->provider_count; i++)
+        upstreams += config->provider[i].connections_max ? config->provider[i].connections_max
+                                                         : config->upstream_connections;
+    uint64_t all = clients_per_worker(config) + upstreams + SPARE_CONNECTIONS;
+    return all < IO_SLOTS_MAX ? (uint32_t)all : IO_SLOTS_MAX - 1;
+}
+
+static size_t largest_connection(void)
+{
+    return sizeof(struct client) > sizeof(struct upstream) ? sizeof(struct client)
+                                                           : sizeof(struct upstream);
+}
+
+void gateway_core_config(struct core_config *out, const struct config *config)
+{
+    *out = (struct core_config){
+        .ring_entries = config->ring_entries,
+        .receive_buffers = config->buffers,
+        .receive_size = config->buffer_size,
+        .write_buffers = config->buffers < 256 ? 512 : config->buffers * 2,
+        .write_size = GATEWAY_WRITE_SIZE,
+        .large_buffers = GATEWAY_LARGE_COUNT,
+        .large_size = GATEWAY_LARGE_SIZE,
+        .connections = connections_per_worker(config),
+        .conn_size = (uint32_t)largest_connection(),
+        .segments = (config->buffers < 256 ? 256 : config->buffers) * GATEWAY_SEGMENTS_PER_BUFFER +
+                    clients_per_worker(config) * 4,
+        .congestion = config->congestion,
+    };
+    if (out->write_buffers > 32768)
+        out->write_buffers = 32768;
+}
+
+void gateway_budget(struct gateway_budget *budget, const struct config *config)
+{
+    struct core_config core;
+    gateway_core_config(&core, config);
+    *budget = (struct gateway_budget){
+        .receive_bytes = (uint64_t)core.receive_buffers * core.receive_size,
+        .write_bytes = (uint64_t)core.write_buffers * core.write_size,
+        .large_bytes = (uint64_t)core.large_buffers * core.large_size,
+        .connection_bytes = slab_bytes(core.conn_size, core.connections),
+        .flight_bytes = slab_bytes(sizeof(struct flight), clients_per_worker(config)),
+        .segment_bytes = slab_bytes(sizeof(struct segment), core.segments),
+        .ring_bytes = (uint64_t)core.ring_entries * (64 + 8 * 16),
+        .connection_size = core.conn_size,
+        .flight_size = sizeof(struct flight),
+        .fds = core.connections + config->listener_count + 8,
+        .sq_entries = core.ring_entries,
+        .cq_entries = core.ring_entries * 8,
+    };
+    budget->total_bytes = budget->receive_bytes + budget->write_bytes + budget->large_bytes +
+                          budget->connection_bytes + budget->flight_bytes + budget->segment_bytes +
+                          budget->ring_bytes;
+}
+
+// ------------------------------------------------------------------------------- prepared answers
+
+static void prepare_overload(struct gateway *g)
+{
+    struct reply_error_args args = {.error = REPLY_OVERLOAD_CONNECTIONS, .close = true};
+    g->overload_len = reply_error(g->overload, &args);
+}
+
+// {"object":"list","data":[...]} of what the models section names.
+static void prepare_models(struct gateway *g)
+{
+    const struct config *config = g->config;
+    size_t cap = 64;
+    for (uint32_t i = 0; i < config->model_count; i++)
+        cap += strlen(config->model[i].name) * 6 + 96;
+    struct writer w = {heap_alloc(cap), 0, cap};
+    put_literal(&w, "{\"object\":\"list\",\"data\":[");
+    for (uint32_t i = 0; i < config->model_count; i++) {
+        const char *name = config->model[i].name;
+        put_text(&w, i ? ",{\"id\":\"" : "{\"id\":\"");
+        int len = json_escape(w.bytes + w.at, w.cap - w.at, span_of(name, strlen(name)));
+        CHECK(len >= 0);
+        w.at += (size_t)len;
+        put_literal(&w, "\",\"object\":\"model\",\"created\":0,\"owned_by\":\"tokenring\"}");
+    }
+    put_literal(&w, "]}");
+    g->models = (char *)w.bytes;
+    g->models_len = w.at;
+}
+
+// ------------------------------------------------------------------------------------------- turn
+
+static void gauges(struct core *core, struct gateway *g)
+{
+    struct metrics *m = &g->metrics;
+    const struct io_stats *io = io_stats(core->io);
+    count_set(&m->connections_open, g->client_count);
+    count_set(&m->in_progress, g->flights.used);
+    count_set(&m->receive_available, buf_available(&core->receive));
+    count_set(&m->receive_low, core->receive.low);
+    count_set(&m->starved, core->starved_count);
+    count_set(&m->starved_total, core->starved_total);
+    count_set(&m->log_dropped, core->log.dropped);
+    count_set(&m->ring_turns, io->turns);
+    count_set(&m->ring_submitted, io->submitted);
+    count_set(&m->ring_completed, io->completed);
+    count_set(&m->cq_overflow, io->cq_overflow);
+    count_set(&m->no_buffers, io->no_buffers);
+    count_set(&m->sq_full, io->sq_full);
+    for (uint32_t i = 0; i < g->config->provider_count; i++) {
+        count_set(&m->provider[i].open, g->endpoint[i].open);
+        count_set(&m->provider[i].idle, g->endpoint[i].idle_count);
+        count_set(&m->provider[i].waiting, g->endpoint[i].waiting_count);
+    }
+}
+
+static void stop_if_empty(struct gateway *g)
+{
+    if (!g->draining || g->client_count > 0)
+        return;
+    upstream_close_idle(g->core);
+    if (g->core->conn_count == 0)
+        g->core->stopping = true;
+}
+
+static void turn_end(struct core *core)
+{
+    struct gateway *g = gateway_of(core);
+    gauges(core, g);
+    if (core->starved_count > 0 && buf_available(&core->receive) == 0)
+        flight_drop_replays(core);
+    stop_if_empty(g);
+}
+
+static void posted(struct core *core, uint32_t bits)
+{
+    if (bits & GATEWAY_POST_DRAIN)
+        gateway_drain(gateway_of(core));
+    if (bits & GATEWAY_POST_ABORT)
+        gateway_abort(gateway_of(core));
+}
+
+// ------------------------------------------------------------------------------------ open, close
+
+static int listen_all(struct gateway *g, char *error, size_t error_len)
+{
+    const struct config *config = g->config;
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        const struct config_address *address = &config->listener[i];
+        int result = core_listen(g->core, &address->addr.any, address->len, config->listen_backlog,
+                                 client_accepted, g);
+        if (result < 0) {
+            snprintf(error, error_len, "cannot listen on %s: %s%s", address->text,
+                     strerror(-result),
+                     result == -EADDRINUSE ? ": another program uses it; choose another --listen"
+                                           : "");
+            return result;
+        }
+    }
+    return 0;
+}
+
+int gateway_open(struct gateway *g, struct core *core, const struct config *config, char *error,
+                 size_t error_len)
+{
+    memset(g, 0, sizeof *g);
+    g->magic = GATEWAY_MAGIC;
+    g->core = core;
+    g->config = config;
+    g->client_max = clients_per_worker(config);
+    core->owner = g;
+    core->hooks.turn_end = turn_end;
+    core->hooks.posted = posted;
+    list_init(&g->clients);
+    list_init(&g->replays);
+    for (int i = 0; i < CONFIG_PROVIDERS_MAX; i++) {
+        list_init(&g->endpoint[i].idle);
+        list_init(&g->endpoint[i].waiting);
+    }
+    slab_open(&g->flights, "flights", sizeof(struct flight), g->client_max);
+    prepare_overload(g);
+    prepare_models(g);
+    return listen_all(g, error, error_len);
+}
+
+void gateway_close(struct gateway *g)
+{
+    CHECK_MAGIC(g, GATEWAY_MAGIC);
+    CHECK(g->client_count == 0);
+    CHECK(g->flights.used == 0);
+    slab_close(&g->flights);
+    heap_free(g->models);
+    g->magic = 0;
+}
+
+static void each_client(struct gateway *g, void (*act)(struct core *, struct client *))
+{
+    for (struct list *next, *node = g->clients.next; node != &g->clients; node = next) {
+        next = node->next;
+        act(g->core, LIST_OWNER(node, struct client, all));
+    }
+}
+
+void gateway_drain(struct gateway *g)
+{
+    CHECK_MAGIC(g, GATEWAY_MAGIC);
+    if (g->draining)
+        return;
+    g->draining = true;
+    core_listen_stop(g->core);
+    each_client(g, client_drain);
+    stop_if_empty(g);
+}
+
+void gateway_abort(struct gateway *g)
+{
+    gateway_drain(g);
+    g->aborting = true;
+    each_client(g, client_abort);
+    stop_if_empty(g);
+}
+
+struct buf *gateway_head_buffer(struct gateway *g, size_t len)
+{
+    struct core *core = g->core;
+    if (len > GATEWAY_LARGE_SIZE)
+        return NULL;
+    struct buf *buf = len <= GATEWAY_WRITE_SIZE ? buf_take(&core->write) : NULL;
+    if (buf)
+        return buf;
+    return buf_take(&core->large);
+}

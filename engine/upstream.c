@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+#include "engine/upstream.h"
+
+#include <errno.h>
+
+#include "alloc/check.h"
+#include "engine/flight.h"
+
+static struct upstream *upstream_of(struct conn *conn)
+{
+    return (struct upstream *)conn;
+}
+
+static struct endpoint *endpoint_of(struct core *core, const struct upstream *upstream)
+{
+    return &gateway_of(core)->endpoint[upstream->provider];
+}
+
+static void leave_pool(struct core *core, struct upstream *upstream)
+{
+    list_remove(&upstream->idle);
+    endpoint_of(core, upstream)->idle_count--;
+}
+
+// ----------------------------------------------------------------------------------------- events
+
+static void on_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len)
+{
+    struct upstream *upstream = upstream_of(conn);
+    if (upstream->flight) {
+        flight_received(core, upstream->flight, buf, len);
+        return;
+    }
+    // Bytes that nobody asked for: the next answer could not be trusted (invariant 10).
+    buf_unref(buf);
+    conn_close(core, conn);
+}
+
+static void on_ended(struct core *core, struct conn *conn, int error)
+{
+    struct upstream *upstream = upstream_of(conn);
+    if (upstream->flight)
+        flight_upstream_ended(core, upstream->flight, error);
+    else
+        conn_close(core, conn);
+}
+
+static void on_sent(struct core *core, struct conn *conn, uint32_t bytes)
+{
+    struct upstream *upstream = upstream_of(conn);
+    if (upstream->flight)
+        flight_upstream_sent(core, upstream->flight);
+}
+
+static void on_send_failed(struct core *core, struct conn *conn, int error)
+{
+    struct upstream *upstream = upstream_of(conn);
+    if (upstream->flight)
+        flight_upstream_send_failed(core, upstream->flight);
+    else
+        conn_close(core, conn);
+}
+
+static void on_connected(struct core *core, struct conn *conn, int error)
+{
+    struct upstream *upstream = upstream_of(conn);
+    CHECK(upstream->state == UPSTREAM_DIALING);
+    upstream->state = UPSTREAM_BUSY;
+    if (error == 0) {
+        flight_connected(core, upstream->flight);
+        return;
+    }
+    endpoint_of(core, upstream)->next_address++;
+    flight_connect_failed(core, upstream->flight, error);
+}
+
+static void on_expired(struct core *core, struct conn *conn)
+{
+    struct upstream *upstream = upstream_of(conn);
+    if (upstream->state == UPSTREAM_DIALING) {
+        endpoint_of(core, upstream)->next_address++;
+        flight_connect_failed(core, upstream->flight, -ETIMEDOUT);
+    } else if (upstream->flight) {
+        flight_upstream_expired(core, upstream->flight);
+    } else {
+        conn_close(core, conn);
+    }
+}
+
+static bool dial(struct core *core, struct flight *flight);
+
+static struct flight *next_waiting(struct endpoint *endpoint)
+{
+    struct list *node = list_pop_front(&endpoint->waiting);
+    if (!node)
+        return NULL;
+    endpoint->waiting_count--;
+    return LIST_OWNER(node, struct flight, waiting);
+}
+
+static void on_closed(struct core *core, struct conn *conn)
+{
+    struct upstream *upstream = upstream_of(conn);
+    CHECK(!upstream->flight);
+    struct endpoint *endpoint = endpoint_of(core, upstream);
+    if (!list_empty(&upstream->idle))
+        leave_pool(core, upstream);
+    endpoint->open--;
+    // A place is free for whoever waits longest.
+    struct flight *flight = next_waiting(endpoint);
+    if (flight && !dial(core, flight))
+        flight_refuse(core, flight, REPLY_UPSTREAM_BUSY, NULL);
+}
+
+static const struct conn_ops upstream_ops = {
+    .received = on_received,
+    .ended = on_ended,
+    .sent = on_sent,
+    .send_failed = on_send_failed,
+    .connected = on_connected,
+    .expired = on_expired,
+    .closed = on_closed,
+};
+
+// ------------------------------------------------------------------------------------------- take
+
+static void lend(struct upstream *upstream, struct flight *flight)
+{
+    upstream->flight = flight;
+    flight->upstream = upstream;
+}
+
+static bool dial(struct core *core, struct flight *flight)
+{
+    struct gateway *g = gateway_of(core);
+    const struct config_provider *provider = &flight->config->provider[flight->provider];
+    struct endpoint *endpoint = &g->endpoint[flight->provider];
+    if (provider->address_count == 0)
+        return false;
+    const struct config_address *address =
+        &provider->address[endpoint->next_address % provider->address_count];
+    int fd = io_socket(core->io, address->addr.any.sa_family);
+    if (fd < 0)
+        return false;
+    struct upstream *upstream = (struct upstream *)conn_open(core, fd, &upstream_ops,
+                                                             flight->config->timeout_connect_ms);
+    if (!upstream) {
+        core->operations++;
+        io_close(core->io, fd, (struct io_token){.op = IO_CLOSE});
+        return false;
+    }
+    upstream->state = UPSTREAM_DIALING;
+    upstream->provider = (uint16_t)flight->provider;
+    list_init(&upstream->idle);
+    lend(upstream, flight);
+    endpoint->open++;
+    count(&g->metrics.provider[flight->provider].dials);
+    conn_connect(core, &upstream->conn, &address->addr.any, address->len);
+    return true;
+}
+
+static uint32_t open_max(const struct config *config, int provider)
+{
+    uint32_t own = config->provider[provider].connections_max;
+    return own ? own : config->upstream_connections;
+}
+
+enum upstream_take upstream_take(struct core *core, struct flight *flight, bool fresh)
+{
+    struct gateway *g = gateway_of(core);
+    struct endpoint *endpoint = &g->endpoint[flight->provider];
+    struct list *node = fresh ? &endpoint->idle : endpoint->idle.next;
+    if (node != &endpoint->idle) {
+        struct upstream *upstream = LIST_OWNER(node, struct upstream, idle);
+        leave_pool(core, upstream);
+        upstream->state = UPSTREAM_BUSY;
+        lend(upstream, flight);
+        count(&g->metrics.provider[flight->provider].reused);
+        return UPSTREAM_TAKEN;
+    }
+    if (endpoint->open < open_max(flight->config, flight->provider))
+        return dial(core, flight) ? UPSTREAM_TAKE_DIALING : UPSTREAM_TAKE_FAILED;
+    if (endpoint->waiting_count >= flight->config->pending_max)
+        return UPSTREAM_TAKE_FAILED;
+    list_push_back(&endpoint->waiting, &flight->waiting);
+    endpoint->waiting_count++;
+    return UPSTREAM_TAKE_WAITING;
+}
+
+void upstream_unqueue(struct gateway *gateway, struct flight *flight)
+{
+    list_remove(&flight->waiting);
+    gateway->endpoint[flight->provider].waiting_count--;
+}
+
+// ---------------------------------------------------------------------------------------- release
+
+void upstream_detach(struct upstream *upstream)
+{
+    upstream->flight->upstream = NULL;
+    upstream->flight = NULL;
+}
+
+void upstream_close(struct core *core, struct upstream *upstream)
+{
+    upstream_detach(upstream);
+    upstream->state = UPSTREAM_GONE;
+    conn_close(core, &upstream->conn);
+}
+
+void upstream_return(struct core *core, struct upstream *upstream, bool reusable)
+{
+    struct gateway *g = gateway_of(core);
+    struct endpoint *endpoint = endpoint_of(core, upstream);
+    CHECK(!upstream->flight);
+    bool quiet = upstream->conn.state == CONN_OPEN && !upstream->conn.ended &&
+                 !upstream->conn.out_first && !upstream->conn.send_armed;
+    if (!reusable || !quiet || g->draining) {
+        upstream->state = UPSTREAM_GONE;
+        conn_close(core, &upstream->conn);
+        return;
+    }
+    upstream->reused = true;
+    struct flight *waiting = next_waiting(endpoint);
+    if (waiting) {
+        upstream->state = UPSTREAM_BUSY;
+        lend(upstream, waiting);
+        count(&g->metrics.provider[upstream->provider].reused);
+        flight_connected(core, waiting);
+        return;
+    }
+    if (endpoint->idle_count >= g->config->upstream_idle) {
+        upstream->state = UPSTREAM_GONE;
+        conn_close(core, &upstream->conn);
+        return;
+    }
+    upstream->state = UPSTREAM_IDLE;
+    list_push_front(&endpoint->idle, &upstream->idle);
+    endpoint->idle_count++;
+    conn_deadline(core, &upstream->conn, g->config->timeout_upstream_idle_ms);
+    conn_receive(core, &upstream->conn, true);
+}
+
+void upstream_close_idle(struct core *core)
+{
+    struct gateway *g = gateway_of(core);
+    for (uint32_t i = 0; i < g->config->provider_count; i++) {
+        struct endpoint *endpoint = &g->endpoint[i];
+        while (!list_empty(&endpoint->idle)) {
+            struct upstream *upstream = LIST_OWNER(endpoint->idle.next, struct upstream, idle);
+            leave_pool(core, upstream);
+            upstream->state = UPSTREAM_GONE;
+            conn_close(core, &upstream->conn);
+        }
+    }
+}
