@@ -54,7 +54,7 @@ struct conn *conn_open(struct core *core, int fd, const struct conn_ops *ops, ui
     conn->state = CONN_OPEN;
     conn->moved_ms = core->now_ms;
     list_init(&conn->dirty);
-    list_init(&conn->starved);
+    list_init(&conn->line);
     timer_init(&conn->timer, deadline_fire);
     conn_deadline(core, conn, deadline_ms);
     core->conn_count++;
@@ -78,12 +78,15 @@ void conn_deadline(struct core *core, struct conn *conn, uint64_t ms_from_now)
         timer_set(&core->wheel, &conn->timer, conn->deadline_ms);
 }
 
-static void starved_leave(struct core *core, struct conn *conn)
+// Leave the line for receives, whichever it is: the starved one or this turn's.
+static void line_leave(struct core *core, struct conn *conn)
 {
-    if (list_empty(&conn->starved))
+    if (list_empty(&conn->line))
         return;
-    list_remove(&conn->starved);
-    core->starved_count--;
+    list_remove(&conn->line);
+    if (conn->starved)
+        core->starved_count--;
+    conn->starved = false;
 }
 
 static void segment_free(struct core *core, struct segment *segment)
@@ -131,7 +134,7 @@ void conn_close(struct core *core, struct conn *conn)
     if (conn->state == CONN_CLOSING)
         return;
     conn->state = CONN_CLOSING;
-    starved_leave(core, conn);
+    line_leave(core, conn);
     list_remove(&conn->dirty);
     conn_deadline(core, conn, CONN_CLOSING_MS);
     if (conn->in_flight > 0)
@@ -169,18 +172,30 @@ void conn_receive(struct core *core, struct conn *conn, bool multishot)
     if (conn->state != CONN_OPEN && conn->state != CONN_LINGERING)
         return;
     conn->receive_wanted = multishot; // also while a stop is under way
-    if (conn->receive_armed || conn->ended || !list_empty(&conn->starved))
+    if (conn->receive_armed || conn->ended || !list_empty(&conn->line))
         return;
     conn->receive_multishot = multishot;
+    list_push_back(&core->receivers, &conn->line);
+}
+
+static void receive_start(struct core *core, struct conn *conn)
+{
+    CHECK(!conn->receive_armed);
     conn->receive_armed = true;
     conn->receive_stopping = false;
-    io_recv(core->io, conn->fd, started(core, conn, IO_RECV), multishot);
+    io_recv(core->io, conn->fd, started(core, conn, IO_RECV), conn->receive_multishot);
+}
+
+void conn_start_receives(struct core *core)
+{
+    for (struct list *node; (node = list_pop_front(&core->receivers));)
+        receive_start(core, LIST_OWNER(node, struct conn, line));
 }
 
 void conn_receive_stop(struct core *core, struct conn *conn)
 {
     CHECK_MAGIC(conn, CONN_MAGIC);
-    starved_leave(core, conn);
+    line_leave(core, conn);
     conn->receive_wanted = false;
     if (!conn->receive_armed || conn->receive_stopping || conn->state == CONN_CLOSING)
         return;
@@ -190,7 +205,8 @@ void conn_receive_stop(struct core *core, struct conn *conn)
 
 static void starve(struct core *core, struct conn *conn)
 {
-    list_push_back(&core->starved, &conn->starved);
+    conn->starved = true;
+    list_push_back(&core->starved, &conn->line);
     core->starved_count++;
     core->starved_total++;
 }
@@ -203,8 +219,9 @@ void conn_wake_starved(struct core *core)
         if (!node)
             return;
         core->starved_count--;
-        struct conn *conn = LIST_OWNER(node, struct conn, starved);
-        conn_receive(core, conn, conn->receive_multishot);
+        struct conn *conn = LIST_OWNER(node, struct conn, line);
+        conn->starved = false;
+        receive_start(core, conn);
     }
 }
 
@@ -349,12 +366,39 @@ void conn_drop_output(struct core *core, struct conn *conn)
     output_free(core, conn);
 }
 
+// A few small pieces (a head and its short body) cost less to copy together than the kernel charges
+// for a vector of them: docs/decisions/0003. Returns how many vectors are left to send.
+static unsigned gather(struct core *core, struct conn *conn, struct iovec *iov, unsigned count)
+{
+    if (count == 1 || conn->out_bytes > CONN_GATHER_BYTES || conn->out_bytes > core->write.size ||
+        count < conn->out_segments)
+        return count;
+    conn->gathered = buf_take(&core->write);
+    if (!conn->gathered)
+        return count;
+    size_t at = 0;
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(conn->gathered->bytes + at, iov[i].iov_base, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
+    iov[0] = (struct iovec){conn->gathered->bytes, at};
+    return 1;
+}
+
+static void gathered_free(struct conn *conn)
+{
+    if (conn->gathered)
+        buf_unref(conn->gathered);
+    conn->gathered = NULL;
+}
+
 static void send_start(struct core *core, struct conn *conn)
 {
     struct iovec iov[IO_VECTOR_MAX];
     unsigned count = 0;
     for (struct segment *s = conn->out_first; s && count < IO_VECTOR_MAX; s = s->next)
         iov[count++] = (struct iovec){(void *)s->ptr, s->len};
+    count = gather(core, conn, iov, count);
     conn->send_armed = true;
     io_send(core->io, conn->fd, started(core, conn, IO_SEND), iov, count);
 }
@@ -403,6 +447,7 @@ static void send_failed(struct core *core, struct conn *conn, int error)
 static void send_event(struct core *core, struct conn *conn, const struct io_event *event)
 {
     conn->send_armed = false;
+    gathered_free(conn);
     if (conn->state == CONN_CLOSING)
         return;
     if (event->result < 0) {

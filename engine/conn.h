@@ -13,7 +13,8 @@
 //   CLOSING    -> FREE             last completion, then close(2), then ops->closed
 //
 // Receive. At most one is armed. One-shot: conn_receive() again from ops->received when there is
-// room. Multishot: stays armed until conn_receive_stop(). No buffer is held while nothing arrives.
+// room; it is handed to the kernel at the end of the turn, behind the sends, which somebody waits
+// for. Multishot: stays armed until conn_receive_stop(). No buffer is held while nothing arrives.
 // When the ring has no buffer the connection waits in the core's starved list and is armed again
 // by a returned buffer; its owner does not notice.
 //
@@ -31,6 +32,7 @@ enum conn_state { CONN_FREE, CONN_CONNECTING, CONN_OPEN, CONN_LINGERING, CONN_CL
 
 enum {
     SEGMENT_TEXT_MAX = 24,
+    CONN_GATHER_BYTES = 4096, // output up to here leaves from one place
     CONN_LINGER_MS = 2000,  // how long we read on after our FIN, so that no RST eats our last answer
     CONN_CLOSING_MS = 10000 // completions of a cancelled descriptor must be in by then (CHECK)
 };
@@ -68,6 +70,7 @@ struct conn {
     bool receive_armed, receive_multishot, receive_stopping;
     bool receive_wanted; // multishot: when the armed one is over, arm it again
     bool send_armed;
+    bool starved;   // found no buffer; waits in core->starved
     bool watching;  // a hang-up watch is armed
     bool hung_up;   // it told so while a receive was armed, which may yet be stopped
     bool ended;     // end of stream or error was seen
@@ -78,7 +81,9 @@ struct conn {
     uint32_t out_segments;
     uint64_t deadline_ms;
     struct timer timer;
-    struct list dirty, starved;
+    struct list dirty;
+    struct list line; // core->receivers, or core->starved
+    struct buf *gathered; // small pieces copied together for the send in flight; NULL: none
     uint64_t moved_ms; // when a byte last moved in either direction
 };
 
@@ -110,6 +115,7 @@ void conn_close(struct core *core, struct conn *conn);
 // For the core.
 void conn_event(struct core *core, const struct io_event *event);
 void conn_flush_dirty(struct core *core);
+void conn_start_receives(struct core *core);
 void conn_wake_starved(struct core *core);
 
 #endif

@@ -63,6 +63,7 @@ bool core_open(struct core *core, const struct core_config *config, char *error,
     clock_read(core);
     timer_wheel_init(&core->wheel, core->now_ms);
     list_init(&core->dirty);
+    list_init(&core->receivers);
     list_init(&core->starved);
     for (int i = 0; i < CORE_LISTENERS_MAX; i++)
         core->listener[i].fd = -1;
@@ -262,9 +263,11 @@ static void turn_end(struct core *core)
 {
     if (core->hooks.turn_end)
         core->hooks.turn_end(core);
+    // Sends first: the kernel works in this order, and for these somebody waits.
+    conn_flush_dirty(core);
     ring_refill(core);
     conn_wake_starved(core);
-    conn_flush_dirty(core);
+    conn_start_receives(core);
     log_start_write(core);
 }
 

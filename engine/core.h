@@ -14,8 +14,8 @@
 //   2. hand every completion to its owner
 //   3. fire timers
 //   4. owner's turn_end hook
-//   5. give freed buffers back to the ring, wake starved connections, longest waiting first
-//   6. one vectored send for each connection that has something to say
+//   5. one vectored send for each connection that has something to say
+//   6. give freed buffers back to the ring, arm receives, starved connections first
 //
 // Other threads may only core_post(): set bits that the core's `posted` hook sees in its next turn.
 #ifndef ENGINE_CORE_H
@@ -85,7 +85,8 @@ struct core {
     struct timer_wheel wheel;
     struct slab conns, segments;
     struct buf_pool receive, write, large;
-    struct list dirty;   // connections with output to send
+    struct list dirty;     // connections with output to send
+    struct list receivers; // connections that want a receive armed
     struct list starved; // connections whose receive found no buffer, longest waiting first
     uint32_t starved_count;
     uint64_t starved_total;

@@ -8,6 +8,7 @@
 //   SENT    request is going or gone out; no byte of an answer yet
 //   HEAD    part of the answer's head is here
 //   BODY    head went to the client, body is being forwarded
+//   FLUSH   all of the answer is here, the upstream is free; the client has not taken the last byte yet
 //   DONE    freed at the end of the call
 //
 //            client_*                                         upstream_*
@@ -33,7 +34,15 @@
 #include "proto/peek.h"
 #include "proto/sse.h"
 
-enum flight_state { FLIGHT_PEEK, FLIGHT_QUEUED, FLIGHT_SENT, FLIGHT_HEAD, FLIGHT_BODY, FLIGHT_DONE };
+enum flight_state {
+    FLIGHT_PEEK,
+    FLIGHT_QUEUED,
+    FLIGHT_SENT,
+    FLIGHT_HEAD,
+    FLIGHT_BODY,
+    FLIGHT_FLUSH,
+    FLIGHT_DONE
+};
 
 enum { FLIGHT_ID_MAX = 64, FLIGHT_PATH_MAX = 64 };
 
@@ -71,6 +80,7 @@ struct flight {
     const uint8_t *head;
     uint32_t head_len;
     uint64_t body_length; // declared; UINT64_MAX: chunked
+    uint64_t body_seen;   // bytes of it that came
     // answer
     struct input input; // a head that is not complete yet
     size_t head_from;

@@ -232,6 +232,8 @@ static void note_chunk(struct core *core, struct flight *flight, size_t len)
     flight->last_chunk_ns = core->now_ns;
 }
 
+static void flight_flushed(struct core *core, struct flight *flight);
+
 // What happened to one receive's worth of body.
 struct walk {
     struct buf *buf;
@@ -301,10 +303,10 @@ static enum chunk_result walk_chunks(struct core *core, struct flight *flight, s
             walk_data(core, flight, walk, &boundary, data);
         else if (result == CHUNK_TRAILER && !trailer_note(core, flight, data))
             result = CHUNK_BAD;
-        // A receive that ends between a chunk's data and its CRLF leaves the decoder at a boundary
-        // only in the next one.
     }
-    if (result != CHUNK_BAD)
+    // The CRLF that ends the run was read, if decoding got that far: what came before a broken chunk is
+    // good.
+    if (result != CHUNK_BAD || (walk->run && walk->bytes + walk->at >= walk->run_end))
         run_flush(core, flight, walk);
     return result;
 }
@@ -346,18 +348,19 @@ static bool end_chunks(struct core *core, struct flight *flight)
     return conn_push(core, &flight->client->conn, NULL, "0\r\n\r\n", 5);
 }
 
-// The answer is complete. `clean`: the upstream connection has nothing more to say.
+// The answer is complete. `clean`: the upstream connection has nothing more to say. The upstream is free
+// at once; the flight ends when the kernel has taken the answer's last byte, which is also when the
+// client has been answered. (What is done then is not done before the send, while somebody waits.)
 static void complete(struct core *core, struct flight *flight, bool clean)
 {
-    struct client *client = flight->client;
     struct upstream *upstream = flight->upstream;
     bool reusable = clean && flight->upstream_keep_alive && flight->body_ended &&
                     !flight->send_failed;
-    bool keep = flight->answer != ANSWER_CLOSE;
+    flight->state = FLIGHT_FLUSH;
     upstream_detach(upstream);
-    flight_finish(core, flight, FLIGHT_ANSWERED);
     upstream_return(core, upstream, reusable);
-    client_answered(core, client, keep);
+    if (!flight->client->conn.out_first)
+        flight_flushed(core, flight);
 }
 
 static void body_chunked(struct core *core, struct flight *flight, struct walk *walk)
@@ -437,8 +440,21 @@ static void pause_if_full(struct core *core, struct flight *flight)
     conn_receive_stop(core, &flight->upstream->conn);
 }
 
+static void flight_flushed(struct core *core, struct flight *flight)
+{
+    struct client *client = flight->client;
+    bool keep = flight->answer != ANSWER_CLOSE;
+    flight_finish(core, flight, FLIGHT_ANSWERED);
+    client_answered(core, client, keep);
+}
+
 void flight_client_sent(struct core *core, struct flight *flight)
 {
+    if (flight->state == FLIGHT_FLUSH) {
+        if (!flight->client->conn.out_first)
+            flight_flushed(core, flight);
+        return;
+    }
     if (!flight->paused)
         return;
     const struct conn *conn = &flight->client->conn;
@@ -488,7 +504,7 @@ void flight_received(struct core *core, struct flight *flight, struct buf *buf, 
         }
         head_and_rest(core, flight);
     }
-    if (client->flight != flight)
+    if (client->flight != flight || flight->state == FLIGHT_FLUSH)
         return; // over
     pause_if_full(core, flight);
     // A multishot receive may end by itself; this is a no-op while it is armed.

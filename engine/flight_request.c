@@ -450,6 +450,7 @@ bool flight_body(struct core *core, struct flight *flight, struct buf *buf, cons
                  uint32_t len)
 {
     struct client *client = flight->client;
+    flight->body_seen += len;
     if (flight->state != FLIGHT_PEEK) {
         if (!forward(core, flight, buf, bytes, len))
             overloaded(core, flight);
@@ -533,7 +534,8 @@ void flight_connected(struct core *core, struct flight *flight)
         return;
     }
     // Only a connection that was used before can be stale, and only a whole request can be repeated.
-    bool keep = upstream->reused && flight->body_ended &&
+    bool whole = flight->body_ended || flight->body_seen == flight->body_length;
+    bool keep = upstream->reused && whole &&
                 buf_available(&core->receive) > core->receive.count / 2;
     if (keep) {
         flight->replayable = true;

@@ -16,7 +16,10 @@
 
 #define GATEWAY_MAGIC MAGIC('g', 'a', 't', 'e')
 
-enum { SPARE_CONNECTIONS = 64 }; // slots beyond the limits: for refusals and closings under way
+enum {
+    SPARE_CONNECTIONS = 64, // slots beyond the limits: for refusals and closings under way
+    GAUGES_EVERY_MS = 20,
+};
 
 static_assert(sizeof(struct client) <= 512, "an idle client connection costs at most half a KiB");
 static_assert(sizeof(struct client) + sizeof(struct upstream) + sizeof(struct flight) <= 2048,
@@ -158,7 +161,10 @@ static void stop_if_empty(struct gateway *g)
 static void turn_end(struct core *core)
 {
     struct gateway *g = gateway_of(core);
-    gauges(core, g);
+    if (core->now_ms >= g->gauges_ms + GAUGES_EVERY_MS || g->draining) {
+        g->gauges_ms = core->now_ms;
+        gauges(core, g);
+    }
     if (core->starved_count > 0 && buf_available(&core->receive) == 0)
         flight_drop_replays(core);
     stop_if_empty(g);

@@ -26,10 +26,15 @@
 enum {
     BUFFER_GROUP = 1,
     CQ_FACTOR = 8,     // completions per submission entry: multishot receives outnumber what we queue
+    TIMEOUTS_MAX = 4,  // armed between two submits: one a turn, and a few for luck
     SENDS_MAX = 4096,  // vectored sends queued between two submits
     SINGLE_ISSUER_FLAGS = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                           IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
 };
+
+// user_data of our own timeouts: the top bit, which no io_op reaches, and when it is due.
+#define TIMEOUT_DATA    (1ull << 63)
+#define TIMEOUT_AT_MASK (TIMEOUT_DATA - 1)
 
 #define IO_MAGIC MAGIC('i', 'o', 'u', 'r')
 
@@ -49,6 +54,11 @@ struct io {
     // Addresses of connects queued in this turn.
     struct sockaddr_storage addresses[64];
     uint32_t address_count;
+    uint64_t now_ns; // the last clock reading
+    // The earliest timeout in the kernel, UINT64_MAX: none; and where their times lie until submitted.
+    uint64_t timeout_at;
+    struct __kernel_timespec timeouts[TIMEOUTS_MAX];
+    uint32_t timeout_next;
     // The completion being walked.
     unsigned head, ready;
 };
@@ -200,6 +210,7 @@ struct io *io_open(const struct io_config *config, char *error, size_t error_len
     io->vectors = pages_reserve((size_t)SENDS_MAX * 8 * sizeof *io->vectors);
     io->wake_fd = eventfd(0, EFD_CLOEXEC);
     CHECK(io->wake_fd >= 0);
+    io->timeout_at = UINT64_MAX;
     io->stats.sq_entries = io->ring.sq.ring_entries;
     io->stats.cq_entries = io->ring.cq.ring_entries;
     wake_arm(io);
@@ -225,7 +236,8 @@ uint64_t io_now_ns(struct io *io)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    io->now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return io->now_ns;
 }
 
 uint64_t io_wall_ms(struct io *io)
@@ -453,24 +465,39 @@ static void provided_publish(struct io *io)
     io->provided = 0;
 }
 
+// Waiting with a timeout sets up and tears down a timer in every system call. Ours rarely changes, so
+// it is an operation of its own that stays in the kernel until it fires: armed anew only when something
+// is due earlier. One that fires too early for anything is only a turn with nothing in it.
+static void timeout_arm(struct io *io, uint64_t timeout_ns)
+{
+    uint64_t at = io->now_ns + timeout_ns;
+    if (at >= io->timeout_at)
+        return;
+    io->timeout_at = at;
+    struct __kernel_timespec *time = &io->timeouts[io->timeout_next++ % TIMEOUTS_MAX];
+    *time = (struct __kernel_timespec){.tv_sec = (long long)(at / 1000000000u),
+                                       .tv_nsec = (long long)(at % 1000000000u)};
+    struct io_uring_sqe *sqe = sqe_take(io);
+    io_uring_prep_timeout(sqe, time, 0, IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data64(sqe, TIMEOUT_DATA | (at & TIMEOUT_AT_MASK));
+}
+
+static void timeout_fired(struct io *io, uint64_t data)
+{
+    if ((io->timeout_at & TIMEOUT_AT_MASK) == (data & TIMEOUT_AT_MASK))
+        io->timeout_at = UINT64_MAX;
+}
+
 void io_turn(struct io *io, uint64_t timeout_ns)
 {
     CHECK_MAGIC(io, IO_MAGIC);
     CHECK(io->ready == 0); // io_next() was called until it said false
     provided_publish(io);
     io->stats.turns++;
-    int result;
-    if (timeout_ns == 0) {
-        result = io_uring_submit_and_get_events(&io->ring);
-    } else {
-        struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / 1000000000u),
-                                            .tv_nsec = (long long)(timeout_ns % 1000000000u)};
-        struct io_uring_cqe *cqe;
-        unsigned queued = io_uring_sq_ready(&io->ring);
-        result = io_uring_submit_and_wait_timeout(&io->ring, &cqe, 1, &timeout, NULL);
-        if (result == -ETIME || result == -EINTR)
-            result = (int)(queued - io_uring_sq_ready(&io->ring));
-    }
+    if (timeout_ns > 0)
+        timeout_arm(io, timeout_ns);
+    int result = timeout_ns == 0 ? io_uring_submit_and_get_events(&io->ring)
+                                 : io_uring_submit_and_wait(&io->ring, 1);
     // EBUSY: completions must be taken before more can be submitted; EAGAIN: the kernel is short of
     // memory for requests. What is queued stays queued for the next turn.
     CHECK(result >= 0 || result == -EBUSY || result == -EAGAIN || result == -EINTR);
@@ -491,13 +518,26 @@ static void event_from(struct io *io, struct io_event *event, const struct io_ur
         io->stats.no_buffers++;
 }
 
+// The next completion that is not a timeout of our own.
+static bool completion_take(struct io *io, struct io_uring_cqe *cqe)
+{
+    while (io->ready > 0) {
+        io->ready--;
+        *cqe = io->ring.cq.cqes[io->head++ & *io->ring.cq.kring_mask];
+        io_uring_cq_advance(&io->ring, 1);
+        if (!(cqe->user_data & TIMEOUT_DATA))
+            return true;
+        timeout_fired(io, cqe->user_data);
+    }
+    return false;
+}
+
 bool io_next(struct io *io, struct io_event *event)
 {
-    if (io->ready == 0)
+    struct io_uring_cqe cqe;
+    if (!completion_take(io, &cqe))
         return false;
-    io->ready--;
-    event_from(io, event, &io->ring.cq.cqes[io->head++ & *io->ring.cq.kring_mask]);
-    io_uring_cq_advance(&io->ring, 1);
+    event_from(io, event, &cqe);
     io->stats.completed++;
     if (event->token.op == IO_WOKEN)
         wake_arm(io);
