@@ -19,7 +19,7 @@ void buf_pool_open(struct buf_pool *pool, enum buf_kind kind, uint32_t count, ui
     for (uint32_t i = count; i-- > 0;) {
         struct buf *buf = &pool->bufs[i];
         *buf = (struct buf){.pool = pool, .bytes = pool->memory + (size_t)i * size,
-                            .id = (uint16_t)i, .state = BUF_FREE, .next_free = pool->first_free};
+                            .id = (uint16_t)i, .state = BUF_FREE, .next = pool->first_free};
         pool->first_free = buf;
     }
 }
@@ -40,8 +40,8 @@ static struct buf *pop_free(struct buf_pool *pool)
         return NULL;
     CHECK(buf->state == BUF_FREE);
     CHECK(buf->refs == 0);
-    pool->first_free = buf->next_free;
-    buf->next_free = NULL;
+    pool->first_free = buf->next;
+    buf->next = NULL;
     pool->free--;
     return buf;
 }
@@ -95,7 +95,7 @@ void buf_unref(struct buf *buf)
     struct buf_pool *pool = buf->pool;
     CHECK_MAGIC(pool, BUF_POOL_MAGIC);
     buf->state = BUF_FREE;
-    buf->next_free = pool->first_free;
+    buf->next = pool->first_free;
     pool->first_free = buf;
     pool->free++;
 }

@@ -143,7 +143,8 @@ static void on_received(struct core *core, struct conn *conn, struct buf *buf, u
         buf_unref(buf);
         return;
     }
-    if (!input_add(&ac->input, &core->large, buf, len)) {
+    input_add(&ac->input, buf, len);
+    if (input_more(&ac->input) && !input_join(&ac->input, &core->large)) {
         answer_text(core, ac, 431, "head too large\n");
         return;
     }

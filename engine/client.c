@@ -275,12 +275,26 @@ static void begin_request(struct core *core, struct client *client, struct buf *
         begin_flight(core, client, &framing, buf, head_bytes, head_len);
 }
 
+// The head goes on in the next buffer: bring it together. True: there was one (or the request is refused).
+static bool join_head(struct core *core, struct client *client)
+{
+    struct input *input = &client->input;
+    if (!input_more(input))
+        return false;
+    bool too_large = input_left(input) > H1_HEAD_MAX;
+    if (too_large || !input_join(input, &core->large))
+        refuse_head(core, client, too_large ? REPLY_HEAD_TOO_LARGE : REPLY_OVERLOAD_MEMORY);
+    return true;
+}
+
 static bool head_incomplete(struct core *core, struct client *client, uint32_t len)
 {
     if (len > H1_HEAD_MAX) {
         refuse_head(core, client, REPLY_HEAD_TOO_LARGE);
         return true;
     }
+    if (join_head(core, client))
+        return true;
     if (client->state == CLIENT_IDLE) {
         client->state = CLIENT_HEAD;
         conn_deadline(core, &client->conn, gateway_of(core)->config->timeout_head_ms);
@@ -414,23 +428,19 @@ static bool read_body(struct core *core, struct client *client)
 
 static void receive_if_room(struct core *core, struct client *client)
 {
-    switch (client->state) {
-    case CLIENT_HEAD:
-        conn_receive(core, &client->conn, false);
+    struct conn *conn = &client->conn;
+    bool room = !client->input.buf || client->state == CLIENT_HEAD;
+    if (client->state == CLIENT_BODY)
+        room = room && flight_wants_body(core, client->flight);
+    if (client->state == CLIENT_LAST)
         return;
-    case CLIENT_BODY:
-        if (flight_wants_body(core, client->flight) && !client->input.buf)
-            conn_receive(core, &client->conn, false);
+    if (room) {
+        conn_receive(core, conn, true);
         return;
-    case CLIENT_IDLE:
-    case CLIENT_WAIT:
-        if (client->input.buf)
-            conn_watch(core, &client->conn);
-        else
-            conn_receive(core, &client->conn, false);
-        return;
-    default: return;
     }
+    conn_receive_stop(core, conn);
+    if (client->state != CLIENT_BODY)
+        conn_watch(core, conn);
 }
 
 static bool may_read(const struct core *core, const struct client *client)
@@ -476,13 +486,7 @@ static void on_received(struct core *core, struct conn *conn, struct buf *buf, u
         buf_unref(buf);
         return;
     }
-    bool fits = !client->input.buf || client->state == CLIENT_HEAD;
-    CHECK(fits); // nothing is received while input waits
-    if (!input_add(&client->input, &core->large, buf, len)) {
-        bool too_large = input_left(&client->input) + len > H1_HEAD_MAX;
-        refuse_head(core, client, too_large ? REPLY_HEAD_TOO_LARGE : REPLY_OVERLOAD_MEMORY);
-        return;
-    }
+    input_add(&client->input, buf, len);
     process(core, client);
 }
 
@@ -618,7 +622,7 @@ void client_accepted(struct core *core, struct listener *listener, int fd)
     if (++g->client_count > g->client_max)
         shed(core, client);
     else
-        conn_receive(core, &client->conn, false);
+        conn_receive(core, &client->conn, true);
 }
 
 void client_drain(struct core *core, struct client *client)

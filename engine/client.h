@@ -7,10 +7,9 @@
 //     |                |                          |                         |
 //     +---- EOF, timeout, drain ------------------+--- any error: answer, FIN, linger ---> gone
 //
-// At most one receive buffer of input is held (`input`): the start of a head, or what a pipelining
-// client sent ahead. While it holds some, nothing more is received: that bounds a client that does
-// not wait. One receive stays armed while an answer is awaited, so that a client that leaves is noticed
-// at once, also before the first byte.
+// While input waits that nobody can take (a pipelining client, a provider that reads slowly) the receive
+// is stopped: that bounds a client that does not wait. Otherwise one receive stays armed, also while
+// an answer is awaited, so that a client that leaves is noticed at once, before the first byte too.
 #ifndef ENGINE_CLIENT_H
 #define ENGINE_CLIENT_H
 

@@ -172,7 +172,10 @@ void conn_receive(struct core *core, struct conn *conn, bool multishot)
     if (conn->state != CONN_OPEN && conn->state != CONN_LINGERING)
         return;
     conn->receive_wanted = multishot; // also while a stop is under way
-    if (conn->receive_armed || conn->ended || !list_empty(&conn->line))
+    if (conn->ended || !list_empty(&conn->line))
+        return;
+    conn->receive_again = conn->receive_stopping; // still being cancelled: arm it when that is done
+    if (conn->receive_armed)
         return;
     conn->receive_multishot = multishot;
     list_push_back(&core->receivers, &conn->line);
@@ -206,7 +209,11 @@ void conn_receive_stop(struct core *core, struct conn *conn)
 static void starve(struct core *core, struct conn *conn)
 {
     conn->starved = true;
-    list_push_back(&core->starved, &conn->line);
+    // One that was woken and came too late again keeps its place in front.
+    if (conn->woken)
+        list_push_front(&core->starved, &conn->line);
+    else
+        list_push_back(&core->starved, &conn->line);
     core->starved_count++;
     core->starved_total++;
 }
@@ -221,6 +228,7 @@ void conn_wake_starved(struct core *core)
         core->starved_count--;
         struct conn *conn = LIST_OWNER(node, struct conn, line);
         conn->starved = false;
+        conn->woken = true;
         receive_start(core, conn);
     }
 }
@@ -268,6 +276,9 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
         receive_stopped(core, conn, event->result);
         return;
     }
+    if (!conn->receive_armed) // a multishot receive may end with bytes; its cancellation then finds nothing
+        conn->receive_stopping = conn->receive_again = false;
+    conn->woken = false;
     conn->moved_ms = core->now_ms;
     if (conn->state == CONN_LINGERING) {
         buf_unref(buf);

@@ -67,10 +67,13 @@ struct conn {
     int fd;
     uint8_t state;     // enum conn_state
     uint8_t in_flight; // operations the kernel has not finished
-    bool receive_armed, receive_multishot, receive_stopping;
+    bool receive_armed, receive_multishot;
+    bool receive_stopping; // its cancellation is under way
+    bool receive_again;    // arm it again once it is cancelled
     bool receive_wanted; // multishot: when the armed one is over, arm it again
     bool send_armed;
     bool starved;   // found no buffer; waits in core->starved
+    bool woken;     // left that line, and has not received since
     bool watching;  // a hang-up watch is armed
     bool hung_up;   // it told so while a receive was armed, which may yet be stopped
     bool ended;     // end of stream or error was seen

@@ -158,7 +158,7 @@ static void close_admin(struct control *control)
             conn_close(core, conn);
     }
     // An answer under way may finish: bounded by the linger time.
-    while (core->conn_count > 0 || core->operations > core->log.writing)
+    while (!core_quiet(core))
         core_turn(core, 100);
 }
 

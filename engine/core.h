@@ -116,6 +116,12 @@ void core_run(struct core *core); // until `stopping`
 // From any thread: set `bits` and wake the core.
 void core_post(struct core *core, uint32_t bits);
 
+// Does the kernel hold nothing of ours any more, but perhaps a log line?
+static inline bool core_quiet(const struct core *core)
+{
+    return core->conn_count == 0 && core->operations == (core->log.writing > 0);
+}
+
 // A fresh clock reading, for measurements within a turn.
 uint64_t core_clock_ns(struct core *core);
 uint64_t core_random(struct core *core);

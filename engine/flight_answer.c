@@ -484,8 +484,7 @@ static void head_and_rest(struct core *core, struct flight *flight)
         walk = (struct walk){.buf = rest.buf, .bytes = input_bytes(&rest), .len = input_left(&rest)};
     if (walk.len > 0 || no_body_to_come(flight))
         body(core, flight, &walk);
-    if (rest.buf)
-        buf_unref(rest.buf);
+    input_drop(&rest);
 }
 
 void flight_received(struct core *core, struct flight *flight, struct buf *buf, uint32_t len)
@@ -498,7 +497,8 @@ void flight_received(struct core *core, struct flight *flight, struct buf *buf, 
     } else {
         // An answer has begun: the request was acted on and will not be sent again.
         flight_forget_request(core, flight);
-        if (!input_add(&flight->input, &core->large, buf, len)) {
+        input_add(&flight->input, buf, len);
+        if (input_more(&flight->input) && !input_join(&flight->input, &core->large)) {
             flight_refuse(core, flight, REPLY_UPSTREAM_HEAD_TOO_LARGE, NULL);
             return;
         }

@@ -154,7 +154,8 @@ static void stop_if_empty(struct gateway *g)
     if (!g->draining || g->client_count > 0)
         return;
     upstream_close_idle(g->core);
-    if (g->core->conn_count == 0)
+    // Listeners too must be closed, or somebody would connect to nobody.
+    if (core_quiet(g->core))
         g->core->stopping = true;
 }
 
