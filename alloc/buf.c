@@ -11,15 +11,22 @@ void buf_pool_open(struct buf_pool *pool, enum buf_kind kind, uint32_t count, ui
 {
     CHECK(count > 0 && count <= 32768);
     *pool = (struct buf_pool){
-        .magic = BUF_POOL_MAGIC, .kind = kind, .count = count, .size = size, .free = count,
+        .magic = BUF_POOL_MAGIC,
+        .kind = kind,
+        .count = count,
+        .size = size,
+        .free = count,
         .low = count,
     };
     pool->memory = pages_reserve((size_t)count * size);
     pool->bufs = heap_alloc(count * sizeof *pool->bufs);
     for (uint32_t i = count; i-- > 0;) {
         struct buf *buf = &pool->bufs[i];
-        *buf = (struct buf){.pool = pool, .bytes = pool->memory + (size_t)i * size,
-                            .id = (uint16_t)i, .state = BUF_FREE, .next = pool->first_free};
+        *buf = (struct buf){.pool = pool,
+                            .bytes = pool->memory + (size_t)i * size,
+                            .id = (uint16_t)i,
+                            .state = BUF_FREE,
+                            .next = pool->first_free};
         pool->first_free = buf;
     }
 }

@@ -30,11 +30,11 @@ struct buf_pool;
 struct buf {
     struct buf_pool *pool;
     struct buf *next; // in the pool's free list, or in its holder's queue
-    uint8_t *bytes; // pool->size of them
+    uint8_t *bytes;   // pool->size of them
     uint32_t refs;
     uint32_t filled; // bytes of it in use: its holder's word
-    uint16_t id;    // its number in the pool
-    uint8_t state;  // enum buf_state
+    uint16_t id;     // its number in the pool
+    uint8_t state;   // enum buf_state
 };
 
 struct buf_pool {

@@ -2,10 +2,10 @@
 //
 // slab: a fixed number of objects of one size, for one core.
 //
-// The whole range is reserved at start and touched only as objects are first used: a slab for 10,000
-// connections costs nothing until they come. Freed objects are reused last in, first out, while they
-// are still in the cache. An object has a stable index, which is what travels through the kernel as
-// user_data instead of a pointer. Not thread-safe: a slab belongs to one core.
+// The whole range is reserved at start and touched only as objects are first used: a slab for
+// 10,000 connections costs nothing until they come. Freed objects are reused last in, first out,
+// while they are still in the cache. An object has a stable index, which is what travels through
+// the kernel as user_data instead of a pointer. Not thread-safe: a slab belongs to one core.
 //
 //   slab_open -> slab_take / slab_give ... -> slab_close
 //

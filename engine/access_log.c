@@ -21,8 +21,8 @@ static void put_time(struct writer *w, uint64_t wall_ms)
     put_bytes(w, text, len);
 }
 
-// Bytes from outside: no control characters, no quotes, no backslash, so that a line stays a line in
-// both formats.
+// Bytes from outside: no control characters, no quotes, no backslash, so that a line stays a line
+// in both formats.
 static void put_safe(struct writer *w, struct span text, size_t max)
 {
     static const char hex[] = "0123456789abcdef";

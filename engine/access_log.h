@@ -5,8 +5,8 @@
 // Lines go through the core's log (written by the ring, never blocking). Client bytes in a line are
 // escaped, so that no request can forge a line. Credentials and query strings are never logged.
 //
-// text:  2026-01-31T12:00:00.123Z 127.0.0.1 "POST /v1/chat/completions" 200 1532 1843us +9us openai id
-// json:  {"time":..,"client":..,"method":..,"path":..,"status":..,"bytes":..,"total_us":..,
+// text:  2026-01-31T12:00:00.123Z 127.0.0.1 "POST /v1/chat/completions" 200 1532 1843us +9us openai
+// id json:  {"time":..,"client":..,"method":..,"path":..,"status":..,"bytes":..,"total_us":..,
 //         "overhead_us":..,"provider":..,"route":..,"attempts":..,"error":..,"request_id":..}
 #ifndef ENGINE_ACCESS_LOG_H
 #define ENGINE_ACCESS_LOG_H

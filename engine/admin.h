@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// admin: the operator's port, on a core of its own in the main thread, so that a look at the metrics
-// never waits behind traffic and traffic never behind a look.
+// admin: the operator's port, on a core of its own in the main thread, so that a look at the
+// metrics never waits behind traffic and traffic never behind a look.
 //
 //   GET  /healthz          200 while the process lives
 //   GET  /readyz           200 while it accepts requests, 503 while starting or draining
@@ -10,8 +10,8 @@
 //   GET  /admin/config     effective settings, secrets masked (YAML)
 //   POST /admin/drain      as SIGTERM
 //
-// One request a connection; answers are built on the heap (off the serving path). With an admin token,
-// everything but the two probes wants `Authorization: Bearer TOKEN`.
+// One request a connection; answers are built on the heap (off the serving path). With an admin
+// token, everything but the two probes wants `Authorization: Bearer TOKEN`.
 #ifndef ENGINE_ADMIN_H
 #define ENGINE_ADMIN_H
 

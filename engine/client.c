@@ -162,7 +162,8 @@ static void answer_model(struct core *core, struct client *client, const struct 
     uint8_t body[2048];
     struct writer w = {body, 0, sizeof body};
     put_literal(&w, "{\"id\":\"");
-    int len = json_escape(body + w.at, sizeof body - 256, span_of(model->name, strlen(model->name)));
+    int len =
+        json_escape(body + w.at, sizeof body - 256, span_of(model->name, strlen(model->name)));
     w.at += len > 0 ? (size_t)len : 0;
     put_literal(&w, "\",\"object\":\"model\",\"created\":0,\"owned_by\":\"tokenring\"}");
     answer_local(core, client, "application/json", body, w.at, true);
@@ -178,9 +179,7 @@ static void answer_route(struct core *core, struct client *client, const struct 
     case ROUTE_MODELS:
         answer_local(core, client, "application/json", g->models, g->models_len, false);
         return;
-    case ROUTE_MODEL:
-        answer_model(core, client, route);
-        return;
+    case ROUTE_MODEL: answer_model(core, client, route); return;
     case ROUTE_REFUSE:
     case ROUTE_FORWARD:
         refuse(core, client, route->dialect, route->error, NULL, route->allow);
@@ -199,8 +198,8 @@ static enum reply_error framing_error(enum framing_result result)
     }
 }
 
-// Upgrade: h2c is an offer that a server may ignore (RFC 9110 section 7.8), and some HTTP libraries make
-// it with every request; anything else (websocket) is a wish we cannot fulfil.
+// Upgrade: h2c is an offer that a server may ignore (RFC 9110 section 7.8), and some HTTP libraries
+// make it with every request; anything else (websocket) is a wish we cannot fulfil.
 static bool upgrade_refused(const struct h1_head *head, const struct framing *framing)
 {
     if (!framing->upgrade)
@@ -215,8 +214,8 @@ static void begin_body(struct core *core, struct client *client, const struct fr
     client->body_left = framing->length;
     client->body_bytes = 0;
     chunk_start(&client->chunk);
-    bool none = framing->kind == FRAMING_NONE ||
-                (framing->kind == FRAMING_LENGTH && framing->length == 0);
+    bool none =
+        framing->kind == FRAMING_NONE || (framing->kind == FRAMING_LENGTH && framing->length == 0);
     client->state = none ? CLIENT_WAIT : CLIENT_BODY;
     conn_deadline(core, &client->conn, gateway_of(core)->config->timeout_body_ms);
 }
@@ -275,7 +274,8 @@ static void begin_request(struct core *core, struct client *client, struct buf *
         begin_flight(core, client, &framing, buf, head_bytes, head_len);
 }
 
-// The head goes on in the next buffer: bring it together. True: there was one (or the request is refused).
+// The head goes on in the next buffer: bring it together. True: there was one (or the request is
+// refused).
 static bool join_head(struct core *core, struct client *client)
 {
     struct input *input = &client->input;
@@ -552,9 +552,7 @@ static void on_expired(struct core *core, struct conn *conn)
         else
             flight_refuse(core, client->flight, REPLY_CLIENT_TIMEOUT, NULL);
         return;
-    case CLIENT_WAIT:
-        flight_client_expired(core, client->flight);
-        return;
+    case CLIENT_WAIT: flight_client_expired(core, client->flight); return;
     default:
         if (still_ms < config->timeout_idle_ms)
             conn_deadline(core, conn, config->timeout_idle_ms - still_ms);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// client: the client's side of an exchange. Reads one request after the other (RFC 9112), strictly, and
-// hands each to a flight; answers by itself what needs no provider.
+// client: the client's side of an exchange. Reads one request after the other (RFC 9112), strictly,
+// and hands each to a flight; answers by itself what needs no provider.
 //
 //   IDLE ---bytes---> HEAD ---head complete---> BODY ---body complete---> WAIT ---answered---> IDLE
 //     |                |                          |                         |
 //     +---- EOF, timeout, drain ------------------+--- any error: answer, FIN, linger ---> gone
 //
-// While input waits that nobody can take (a pipelining client, a provider that reads slowly) the receive
-// is stopped: that bounds a client that does not wait. Otherwise one receive stays armed, also while
-// an answer is awaited, so that a client that leaves is noticed at once, before the first byte too.
+// While input waits that nobody can take (a pipelining client, a provider that reads slowly) the
+// receive is stopped: that bounds a client that does not wait. Otherwise one receive stays armed,
+// also while an answer is awaited, so that a client that leaves is noticed at once, before the
+// first byte too.
 #ifndef ENGINE_CLIENT_H
 #define ENGINE_CLIENT_H
 

@@ -67,6 +67,7 @@ void conn_connect(struct core *core, struct conn *conn, const struct sockaddr *a
     CHECK(conn->state == CONN_OPEN);
     CHECK(conn->in_flight == 0);
     conn->state = CONN_CONNECTING;
+    conn->connecting = true;
     io_connect(core->io, conn->fd, started(core, conn, IO_CONNECT), addr, len);
 }
 
@@ -123,8 +124,27 @@ static void close_if_quiet(struct core *core, struct conn *conn)
     conn->state = CONN_FREE;
     conn->magic = 0;
     core->conn_count--;
-    // The free list's link overwrites the first word only: `generation` survives for the next owner.
+    // The free list's link overwrites the first word only: `generation` survives for the next
+    // owner.
     slab_give(&core->conns, conn);
+}
+
+// By operation, not by descriptor: the kernel finds one by its hash, the other by looking at
+// everything that is armed on the whole ring (docs/decisions/0009).
+static void cancel_armed(struct core *core, struct conn *conn)
+{
+    const struct {
+        bool armed;
+        enum io_op op;
+    } all[] = {
+        {conn->receive_armed && !conn->receive_stopping, IO_RECV},
+        {conn->send_armed, IO_SEND},
+        {conn->watching, IO_HANGUP},
+        {conn->connecting, IO_CONNECT},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].armed)
+            io_cancel(core->io, token(core, conn, all[i].op), started(core, conn, IO_CANCEL));
 }
 
 void conn_close(struct core *core, struct conn *conn)
@@ -138,7 +158,7 @@ void conn_close(struct core *core, struct conn *conn)
     list_remove(&conn->dirty);
     conn_deadline(core, conn, CONN_CLOSING_MS);
     if (conn->in_flight > 0)
-        io_cancel_fd(core->io, conn->fd, started(core, conn, IO_CANCEL));
+        cancel_armed(core, conn);
     else
         close_if_quiet(core, conn);
 }
@@ -276,7 +296,8 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
         receive_stopped(core, conn, event->result);
         return;
     }
-    if (!conn->receive_armed) // a multishot receive may end with bytes; its cancellation then finds nothing
+    if (!conn->receive_armed) // a multishot receive may end with bytes; its cancellation then finds
+                              // nothing
         conn->receive_stopping = conn->receive_again = false;
     conn->woken = false;
     conn->moved_ms = core->now_ms;
@@ -479,6 +500,7 @@ static void send_event(struct core *core, struct conn *conn, const struct io_eve
 
 static void connect_event(struct core *core, struct conn *conn, int result)
 {
+    conn->connecting = false;
     if (conn->state == CONN_CLOSING)
         return;
     CHECK(conn->state == CONN_CONNECTING);

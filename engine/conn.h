@@ -9,7 +9,7 @@
 //   FREE       -> OPEN             conn_open of an accepted descriptor
 //   CONNECTING -> OPEN             the connect completed
 //   OPEN       -> LINGERING        conn_finish: all output sent, FIN sent, reading what still comes
-//   any        -> CLOSING          conn_close: cancel by descriptor, wait for every completion
+//   any        -> CLOSING          conn_close: cancel what is armed, wait for every completion
 //   CLOSING    -> FREE             last completion, then close(2), then ops->closed
 //
 // Receive. At most one is armed. One-shot: conn_receive() again from ops->received when there is
@@ -18,9 +18,9 @@
 // When the ring has no buffer the connection waits in the core's starved list and is armed again
 // by a returned buffer; its owner does not notice.
 //
-// Send. conn_push*() queue pieces; at the end of the turn all that waits leaves in one vectored send.
-// At most one send is in flight. A piece holds a reference on its buffer until the kernel has taken
-// its last byte.
+// Send. conn_push*() queue pieces; at the end of the turn all that waits leaves in one vectored
+// send. At most one send is in flight. A piece holds a reference on its buffer until the kernel has
+// taken its last byte.
 //
 // Deadline. Every connection has one at all times. Moving it is one store.
 #ifndef ENGINE_CONN_H
@@ -33,7 +33,7 @@ enum conn_state { CONN_FREE, CONN_CONNECTING, CONN_OPEN, CONN_LINGERING, CONN_CL
 enum {
     SEGMENT_TEXT_MAX = 24,
     CONN_GATHER_BYTES = 4096, // output up to here leaves from one place
-    CONN_LINGER_MS = 2000,  // how long we read on after our FIN, so that no RST eats our last answer
+    CONN_LINGER_MS = 2000, // how long we read on after our FIN, so that no RST eats our last answer
     CONN_CLOSING_MS = 10000 // completions of a cancelled descriptor must be in by then (CHECK)
 };
 
@@ -70,8 +70,8 @@ struct conn {
     bool receive_armed, receive_multishot;
     bool receive_stopping; // its cancellation is under way
     bool receive_again;    // arm it again once it is cancelled
-    bool receive_wanted; // multishot: when the armed one is over, arm it again
-    bool send_armed;
+    bool receive_wanted;   // multishot: when the armed one is over, arm it again
+    bool send_armed, connecting;
     bool starved;   // found no buffer; waits in core->starved
     bool woken;     // left that line, and has not received since
     bool watching;  // a hang-up watch is armed
@@ -80,14 +80,14 @@ struct conn {
     bool finishing; // conn_finish was called: close when the output is sent
     const struct conn_ops *ops;
     struct segment *out_first, *out_last;
-    uint32_t out_bytes;    // waiting or in flight
+    uint32_t out_bytes; // waiting or in flight
     uint32_t out_segments;
     uint64_t deadline_ms;
     struct timer timer;
     struct list dirty;
-    struct list line; // core->receivers, or core->starved
+    struct list line;     // core->receivers, or core->starved
     struct buf *gathered; // small pieces copied together for the send in flight; NULL: none
-    uint64_t moved_ms; // when a byte last moved in either direction
+    uint64_t moved_ms;    // when a byte last moved in either direction
 };
 
 // A slot for an open descriptor; takes it over. NULL when no slot is free (the caller closes fd).

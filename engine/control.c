@@ -25,8 +25,8 @@ struct control {
     struct timer drain_timer;
 };
 
-// The only global of the engine: a signal handler has no other way to find its process's control. Set
-// before the handlers are installed, cleared after they are gone.
+// The only global of the engine: a signal handler has no other way to find its process's control.
+// Set before the handlers are installed, cleared after they are gone.
 static struct core *signal_core;
 
 static void on_signal(int number)

@@ -51,10 +51,12 @@ bool core_open(struct core *core, const struct core_config *config, char *error,
     CHECK(config->connections < IO_SLOTS_MAX);
     *core = (struct core){.magic = CORE_MAGIC};
     pools_open(core, config);
-    struct io_config io = {.entries = config->ring_entries, .buffers = config->receive_buffers,
+    struct io_config io = {.entries = config->ring_entries,
+                           .buffers = config->receive_buffers,
                            .buffer_size = config->receive_size,
                            .buffer_memory = core->receive.memory,
-                           .congestion = config->congestion, .seed = config->seed};
+                           .congestion = config->congestion,
+                           .seed = config->seed};
     core->io = io_open(&io, error, error_len);
     if (!core->io) {
         pools_close(core);
@@ -187,7 +189,8 @@ static void log_event(struct core *core, const struct io_event *event)
 {
     struct core_log *log = &core->log;
     core->operations--;
-    // An error (a closed pipe, a full disk) loses this batch and is counted, never retried for ever.
+    // An error (a closed pipe, a full disk) loses this batch and is counted, never retried for
+    // ever.
     if (event->result <= 0)
         log->dropped++;
     log->head += event->result > 0 ? (uint32_t)event->result : log->writing;
@@ -231,16 +234,10 @@ void core_log_drain(struct core *core)
 static void dispatch(struct core *core, const struct io_event *event)
 {
     switch (event->token.op) {
-    case IO_ACCEPT:
-        accept_event(core, event);
-        return;
-    case IO_WRITE:
-        log_event(core, event);
-        return;
-    case IO_WOKEN:
-        return; // core_turn looks at `posted`
-    default:
-        break;
+    case IO_ACCEPT: accept_event(core, event); return;
+    case IO_WRITE: log_event(core, event); return;
+    case IO_WOKEN: return; // core_turn looks at `posted`
+    default: break;
     }
     if (event->token.generation == 0) { // nobody waits for it
         core->operations--;
@@ -319,7 +316,8 @@ uint64_t core_clock_ns(struct core *core)
     return io_now_ns(core->io);
 }
 
-// xoshiro256** by Blackman and Vigna (public domain algorithm, prng.di.unimi.it); seeded by io_random.
+// xoshiro256** by Blackman and Vigna (public domain algorithm, prng.di.unimi.it); seeded by
+// io_random.
 uint64_t core_random(struct core *core)
 {
     uint64_t *s = core->random;

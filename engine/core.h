@@ -31,8 +31,9 @@
 
 enum {
     CORE_LISTENERS_MAX = 16,
-    CORE_LOG_BYTES = 256 * 1024, // lines waiting to be written; when full, lines are dropped and counted
-    CORE_RING_FILL_MAX = 256,    // receive buffers lent to the kernel at a time: the warm ones
+    CORE_LOG_BYTES =
+        256 * 1024, // lines waiting to be written; when full, lines are dropped and counted
+    CORE_RING_FILL_MAX = 256, // receive buffers lent to the kernel at a time: the warm ones
 };
 
 struct conn;
@@ -87,7 +88,7 @@ struct core {
     struct buf_pool receive, write, large;
     struct list dirty;     // connections with output to send
     struct list receivers; // connections that want a receive armed
-    struct list starved; // connections whose receive found no buffer, longest waiting first
+    struct list starved;   // connections whose receive found no buffer, longest waiting first
     uint32_t starved_count;
     uint64_t starved_total;
     uint32_t conn_count; // connections of all kinds in use

@@ -107,7 +107,7 @@ void flight_forget_request(struct core *core, struct flight *flight)
 static void log_flight(struct core *core, struct flight *flight, uint64_t now_ns)
 {
     const struct config *config = flight->config;
-    static const char *const names[] = {"-",   "GET",   "HEAD",    "POST",    "PUT",
+    static const char *const names[] = {"-",      "GET",   "HEAD",    "POST",    "PUT",
                                         "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"};
     const char *method = names[flight->method];
     struct access_entry entry = {
@@ -265,8 +265,8 @@ void flight_client_expired(struct core *core, struct flight *flight)
         flight_client_gone(core, flight);
         conn_close(core, &client->conn);
     } else {
-        uint64_t left = client->conn.out_first ? config->timeout_idle_ms - still_ms
-                                               : config->timeout_idle_ms;
+        uint64_t left =
+            client->conn.out_first ? config->timeout_idle_ms - still_ms : config->timeout_idle_ms;
         conn_deadline(core, &client->conn, left);
     }
 }

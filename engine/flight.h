@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: MIT
 //
-// flight: one exchange. A request, the upstream connection it travels on, and the subscriber that gets
-// the answer. Every exchange is a flight; a plain one has one subscriber.
+// flight: one exchange. A request, the upstream connection it travels on, and the subscriber that
+// gets the answer. Every exchange is a flight; a plain one has one subscriber.
 //
 //   PEEK    body arrives and is looked at; held in its receive buffers
 //   QUEUED  routed; waits for a connection to the provider (dialing, or in the endpoint's line)
 //   SENT    request is going or gone out; no byte of an answer yet
 //   HEAD    part of the answer's head is here
 //   BODY    head went to the client, body is being forwarded
-//   FLUSH   all of the answer is here, the upstream is free; the client has not taken the last byte yet
-//   DONE    freed at the end of the call
+//   FLUSH   all of the answer is here, the upstream is free; the client has not taken the last byte
+//   yet DONE    freed at the end of the call
 //
 //            client_*                                         upstream_*
 //   flight_open -> flight_body ... flight_body_end     flight_connected -> flight_received ...
 //
-// Path of the bytes, request: receive buffers -> `request` (segments; head rewritten, model spliced)
-// -> output of the upstream connection. Answer: receive buffer of the upstream -> views -> output of
-// the client. Nothing is copied but heads.
+// Path of the bytes, request: receive buffers -> `request` (segments; head rewritten, model
+// spliced)
+// -> output of the upstream connection. Answer: receive buffer of the upstream -> views -> output
+// of the client. Nothing is copied but heads.
 //
-// Replay. A request that went out on a reused connection keeps its segments until the first byte of the
-// answer: when the connection turns out to be stale, the request is sent once more on a fresh one
-// (invariant 11: no byte of an answer came, and the provider closed a connection it had kept). The
-// memory is lent, not owned: when receive buffers run out, replays are given up first.
+// Replay. A request that went out on a reused connection keeps its segments until the first byte of
+// the answer: when the connection turns out to be stale, the request is sent once more on a fresh
+// one (invariant 11: no byte of an answer came, and the provider closed a connection it had kept).
+// The memory is lent, not owned: when receive buffers run out, replays are given up first.
 #ifndef ENGINE_FLIGHT_H
 #define ENGINE_FLIGHT_H
 
@@ -84,12 +85,12 @@ struct flight {
     // answer
     struct input input; // a head that is not complete yet
     size_t head_from;
-    uint8_t answer;   // enum flight_framing
-    uint8_t framing;  // enum framing_kind of the upstream's answer
+    uint8_t answer;  // enum flight_framing
+    uint8_t framing; // enum framing_kind of the upstream's answer
     bool upstream_keep_alive;
     bool is_sse, counted_stream;
     bool head_sent;
-    bool paused;      // the client has no room: the upstream is not read
+    bool paused; // the client has no room: the upstream is not read
     uint16_t status;
     uint64_t left; // FRAMING_LENGTH: bytes to come
     struct chunk chunk;
@@ -100,8 +101,8 @@ struct flight {
     uint64_t began_ns, complete_ns, last_chunk_ns;
     uint64_t overhead_ns;
     uint64_t total_deadline_ms; // 0: none
-    struct list waiting; // endpoint's line
-    struct list replay;  // gateway->replays
+    struct list waiting;        // endpoint's line
+    struct list replay;         // gateway->replays
     const char *why;
     enum reply_error error; // REPLY_ERROR_COUNT: none
     uint8_t id_len;
@@ -123,8 +124,8 @@ struct flight *flight_open(struct core *core, struct client *client, const struc
 // After flight_open: a request whose body need not be looked at leaves at once.
 void flight_start(struct core *core, struct flight *flight);
 
-// A piece of decoded body inside `buf`; flight_body_end when it was the last. False: the flight has ended
-// (refused, failed), stop.
+// A piece of decoded body inside `buf`; flight_body_end when it was the last. False: the flight has
+// ended (refused, failed), stop.
 bool flight_body(struct core *core, struct flight *flight, struct buf *buf, const uint8_t *bytes,
                  uint32_t len);
 bool flight_body_end(struct core *core, struct flight *flight);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The way back: the answer's head is read and written anew, its body is walked in the receive buffers
-// and forwarded from there. Nothing is forwarded that was not parsed (invariant 9).
+// The way back: the answer's head is read and written anew, its body is walked in the receive
+// buffers and forwarded from there. Nothing is forwarded that was not parsed (invariant 9).
 #include "engine/flight.h"
 
 #include <string.h>
@@ -34,7 +34,8 @@ static void choose_framing(struct flight *flight, const struct framing *framing)
 static void put_connection(struct core *core, struct writer *w, struct flight *flight)
 {
     struct client *client = flight->client;
-    // A body that is still arriving will not be read to its end: the connection ends with the answer.
+    // A body that is still arriving will not be read to its end: the connection ends with the
+    // answer.
     if (flight->answer == ANSWER_CLOSE || client->state != CLIENT_WAIT ||
         gateway_of(core)->draining)
         client->keep_alive = false;
@@ -104,7 +105,8 @@ static bool send_head(struct core *core, struct flight *flight, const struct h1_
     return ok;
 }
 
-// 100 was answered by us and 101 never asked for; the others are the client's (RFC 9110 section 15.2).
+// 100 was answered by us and 101 never asked for; the others are the client's (RFC 9110
+// section 15.2).
 static bool forward_interim(struct core *core, struct flight *flight, const struct h1_head *head)
 {
     if (head->status == 100 || flight->minor == 0)
@@ -158,9 +160,8 @@ static enum step head_ready(struct core *core, struct flight *flight, const stru
     if (head->status == 101)
         return fail(core, flight, REPLY_UPSTREAM_PROTOCOL);
     if (head->status < 200)
-        return forward_interim(core, flight, head)
-                   ? STEP_ON
-                   : fail(core, flight, REPLY_OVERLOAD_MEMORY);
+        return forward_interim(core, flight, head) ? STEP_ON
+                                                   : fail(core, flight, REPLY_OVERLOAD_MEMORY);
     if (framing_response(&framing, head, (enum h1_method)flight->method) != FRAMING_OK)
         return fail(core, flight, REPLY_UPSTREAM_PROTOCOL);
     choose_framing(flight, &framing);
@@ -252,9 +253,9 @@ static void run_flush(struct core *core, struct flight *flight, struct walk *wal
     walk->run = NULL;
 }
 
-// One view of chunk data. A chunk that lies in this receive from its size line to its last CRLF extends
-// the run, which leaves with the frames it came in; a torn one is framed anew, so that the client is
-// always between two chunks and an error event can follow at any time.
+// One view of chunk data. A chunk that lies in this receive from its size line to its last CRLF
+// extends the run, which leaves with the frames it came in; a torn one is framed anew, so that the
+// client is always between two chunks and an error event can follow at any time.
 static void walk_data(struct core *core, struct flight *flight, struct walk *walk,
                       const uint8_t **boundary, struct span data)
 {
@@ -296,23 +297,24 @@ static enum chunk_result walk_chunks(struct core *core, struct flight *flight, s
     while (walk->at < walk->len && result != CHUNK_END && result != CHUNK_BAD && !walk->failed) {
         struct span data;
         size_t used = 0;
-        result = chunk_next(&flight->chunk, walk->bytes + walk->at, walk->len - walk->at, &used,
-                            &data);
+        result =
+            chunk_next(&flight->chunk, walk->bytes + walk->at, walk->len - walk->at, &used, &data);
         walk->at += used;
         if (result == CHUNK_DATA)
             walk_data(core, flight, walk, &boundary, data);
         else if (result == CHUNK_TRAILER && !trailer_note(core, flight, data))
             result = CHUNK_BAD;
     }
-    // The CRLF that ends the run was read, if decoding got that far: what came before a broken chunk is
-    // good.
+    // The CRLF that ends the run was read, if decoding got that far: what came before a broken
+    // chunk is good.
     if (result != CHUNK_BAD || (walk->run && walk->bytes + walk->at >= walk->run_end))
         run_flush(core, flight, walk);
     return result;
 }
 
-// Trailers that a recipient may merge: only fields we have no business with (RFC 9110 section 6.5.1 forbids
-// framing, routing, credentials and the like, which are exactly the fields we know by name).
+// Trailers that a recipient may merge: only fields we have no business with (RFC 9110 section 6.5.1
+// forbids framing, routing, credentials and the like, which are exactly the fields we know by
+// name).
 static bool push_trailers(struct core *core, struct flight *flight)
 {
     static const char head[] = "HTTP/1.1 200 OK\r\n";
@@ -348,14 +350,15 @@ static bool end_chunks(struct core *core, struct flight *flight)
     return conn_push(core, &flight->client->conn, NULL, "0\r\n\r\n", 5);
 }
 
-// The answer is complete. `clean`: the upstream connection has nothing more to say. The upstream is free
-// at once; the flight ends when the kernel has taken the answer's last byte, which is also when the
-// client has been answered. (What is done then is not done before the send, while somebody waits.)
+// The answer is complete. `clean`: the upstream connection has nothing more to say. The upstream is
+// free at once; the flight ends when the kernel has taken the answer's last byte, which is also
+// when the client has been answered. (What is done then is not done before the send, while somebody
+// waits.)
 static void complete(struct core *core, struct flight *flight, bool clean)
 {
     struct upstream *upstream = flight->upstream;
-    bool reusable = clean && flight->upstream_keep_alive && flight->body_ended &&
-                    !flight->send_failed;
+    bool reusable =
+        clean && flight->upstream_keep_alive && flight->body_ended && !flight->send_failed;
     flight->state = FLIGHT_FLUSH;
     upstream_detach(upstream);
     upstream_return(core, upstream, reusable);
@@ -481,7 +484,8 @@ static void head_and_rest(struct core *core, struct flight *flight)
     flight->input = (struct input){0};
     struct walk walk = {0};
     if (rest.buf)
-        walk = (struct walk){.buf = rest.buf, .bytes = input_bytes(&rest), .len = input_left(&rest)};
+        walk =
+            (struct walk){.buf = rest.buf, .bytes = input_bytes(&rest), .len = input_left(&rest)};
     if (walk.len > 0 || no_body_to_come(flight))
         body(core, flight, &walk);
     input_drop(&rest);
@@ -554,9 +558,8 @@ void flight_upstream_send_failed(struct core *core, struct flight *flight)
 void flight_deadline(struct core *core, struct flight *flight, uint64_t ms)
 {
     if (flight->total_deadline_ms) {
-        uint64_t left = flight->total_deadline_ms > core->now_ms
-                            ? flight->total_deadline_ms - core->now_ms
-                            : 0;
+        uint64_t left =
+            flight->total_deadline_ms > core->now_ms ? flight->total_deadline_ms - core->now_ms : 0;
         if (left < ms)
             ms = left;
     }
@@ -575,7 +578,8 @@ void flight_upstream_expired(struct core *core, struct flight *flight)
     if (flight->total_deadline_ms && core->now_ms >= flight->total_deadline_ms)
         flight_refuse(core, flight, REPLY_TIMEOUT_TOTAL, NULL);
     else if (flight->paused || (!answering && !flight->body_ended && !conn->out_first))
-        flight_deadline(core, flight, limit); // the client is the slow one, and has its own deadline
+        flight_deadline(core, flight,
+                        limit); // the client is the slow one, and has its own deadline
     else if (still_ms < limit)
         flight_deadline(core, flight, limit - still_ms);
     else

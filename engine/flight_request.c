@@ -11,7 +11,8 @@
 #include "engine/access_log.h"
 #include "proto/writer.h"
 
-// ----------------------------------------------------------------------------- the request's pieces
+// ----------------------------------------------------------------------------- the request's
+// pieces
 
 static struct segment *segment_new(struct core *core, struct buf *buf, const void *ptr, size_t len)
 {
@@ -52,8 +53,8 @@ static bool append_text(struct core *core, struct flight *flight, const void *te
     return true;
 }
 
-// Receive buffers held by requests that are still being looked at are bounded to half of all: what is
-// under way must be able to finish.
+// Receive buffers held by requests that are still being looked at are bounded to half of all: what
+// is under way must be able to finish.
 static bool hold(struct core *core, struct flight *flight, struct buf *buf, const uint8_t *bytes,
                  uint32_t len)
 {
@@ -180,8 +181,8 @@ static bool prepend_head(struct core *core, struct flight *flight, uint64_t leng
 
 // ---------------------------------------------------------------------------------------- splicing
 
-// Cut the segment that holds body offset `at` in two, so that a segment begins exactly there. Returns
-// the link that points to it.
+// Cut the segment that holds body offset `at` in two, so that a segment begins exactly there.
+// Returns the link that points to it.
 static struct segment **split_at(struct core *core, struct flight *flight, uint64_t at)
 {
     struct segment **link = &flight->request_first;
@@ -229,8 +230,7 @@ static bool splice_model(struct core *core, struct flight *flight, const char *n
     struct segment **end = split_at(core, flight, to);
     struct segment *behind = end ? *end : NULL;
     struct segment **begin = end ? split_at(core, flight, from) : NULL;
-    struct segment *middle =
-        begin ? segment_new(core, buf, buf->bytes, (size_t)written) : NULL;
+    struct segment *middle = begin ? segment_new(core, buf, buf->bytes, (size_t)written) : NULL;
     buf_unref(buf);
     if (!middle)
         return false;
@@ -294,8 +294,8 @@ static bool choose(struct core *core, struct flight *flight, struct route_choice
     flight->why = choice->why;
     // A path straight to a provider is the client's own business.
     bool straight = g->route.provider >= 0;
-    if (!straight && !route_speaks(&flight->config->provider[flight->provider],
-                                   (enum dialect)flight->dialect)) {
+    if (!straight &&
+        !route_speaks(&flight->config->provider[flight->provider], (enum dialect)flight->dialect)) {
         flight_refuse(core, flight, REPLY_DIALECT_UNSUPPORTED, NULL);
         return false;
     }
@@ -396,7 +396,8 @@ static void beyond_peek(struct core *core, struct flight *flight)
     char why[REPLY_MESSAGE_MAX];
     int len = snprintf(why, sizeof why,
                        "\"model\" is not in the first %u bytes of the body: put it first, or raise "
-                       "--peek-bytes", flight->config->peek_bytes);
+                       "--peek-bytes",
+                       flight->config->peek_bytes);
     CHECK(len > 0);
     flight_refuse(core, flight, REPLY_MODEL_BEYOND_PEEK, why);
 }
@@ -533,10 +534,11 @@ void flight_connected(struct core *core, struct flight *flight)
         overloaded(core, flight);
         return;
     }
-    // Only a connection that was used before can be stale, and only a whole request can be repeated.
+    // Only a connection that was used before can be stale, and only a whole request can be
+    // repeated.
     bool whole = flight->body_ended || flight->body_seen == flight->body_length;
-    bool keep = upstream->reused && whole &&
-                buf_available(&core->receive) > core->receive.count / 2;
+    bool keep =
+        upstream->reused && whole && buf_available(&core->receive) > core->receive.count / 2;
     if (keep) {
         flight->replayable = true;
         list_push_back(&g->replays, &flight->replay);
@@ -562,8 +564,8 @@ void flight_connect_failed(struct core *core, struct flight *flight, int error)
     flight_refuse(core, flight, timeout ? REPLY_TIMEOUT_CONNECT : REPLY_UPSTREAM_CONNECT, NULL);
 }
 
-// The provider closed before a byte of its answer came. On a connection from the pool that is a stale
-// connection, not an answer: once more, on a fresh one.
+// The provider closed before a byte of its answer came. On a connection from the pool that is a
+// stale connection, not an answer: once more, on a fresh one.
 bool flight_replay(struct core *core, struct flight *flight)
 {
     if (!flight->replayable || flight->replaying || !flight->upstream->reused)

@@ -189,10 +189,9 @@ static int listen_all(struct gateway *g, char *error, size_t error_len)
         int result = core_listen(g->core, &address->addr.any, address->len, config->listen_backlog,
                                  client_accepted, g);
         if (result < 0) {
-            snprintf(error, error_len, "cannot listen on %s: %s%s", address->text,
-                     strerror(-result),
-                     result == -EADDRINUSE ? ": another program uses it; choose another --listen"
-                                           : "");
+            snprintf(
+                error, error_len, "cannot listen on %s: %s%s", address->text, strerror(-result),
+                result == -EADDRINUSE ? ": another program uses it; choose another --listen" : "");
             return result;
         }
     }

@@ -11,13 +11,13 @@
 // Parts and who owns what:
 //
 //   client  (client.h)    a client's connection: reads requests, owns its parse state
-//   flight  (flight.h)    one exchange: a request, the upstream it went to, the subscriber it answers
-//   upstream (upstream.h) a connection to a provider: in the pool, or lent to one flight
+//   flight  (flight.h)    one exchange: a request, the upstream it went to, the subscriber it
+//   answers upstream (upstream.h) a connection to a provider: in the pool, or lent to one flight
 //
 //   client 1 --- 0..1 flight 1 --- 0..1 upstream
 //
-// A client lets go of its flight (client_flight_done) before either is freed; a flight lets go of its
-// upstream the same way. No pointer outlives that.
+// A client lets go of its flight (client_flight_done) before either is freed; a flight lets go of
+// its upstream the same way. No pointer outlives that.
 #ifndef ENGINE_GATEWAY_H
 #define ENGINE_GATEWAY_H
 
@@ -33,8 +33,9 @@ enum {
     GATEWAY_LARGE_SIZE = H1_HEAD_MAX + 16 * 1024,
     GATEWAY_LARGE_COUNT = 64,
     GATEWAY_SEGMENTS_PER_BUFFER = 8,
-    GATEWAY_OUTPUT_SEGMENTS_MAX = 64, // pieces one connection may have waiting before its source stops
-    GATEWAY_POST_DRAIN = 1,           // bits for core_post
+    GATEWAY_OUTPUT_SEGMENTS_MAX =
+        64,                 // pieces one connection may have waiting before its source stops
+    GATEWAY_POST_DRAIN = 1, // bits for core_post
     GATEWAY_POST_ABORT = 2,
 };
 
@@ -56,7 +57,7 @@ struct gateway {
     struct list clients; // every client connection
     struct list replays; // flights that keep their request for a replay, oldest first
     uint32_t client_count, client_max;
-    uint32_t peek_held;  // receive buffers held by requests that are not routed yet
+    uint32_t peek_held; // receive buffers held by requests that are not routed yet
     bool draining, aborting;
     uint64_t gauges_ms; // when the gauges were last refreshed
     struct endpoint endpoint[CONFIG_PROVIDERS_MAX];
@@ -74,8 +75,8 @@ struct gateway {
 
 void gateway_core_config(struct core_config *out, const struct config *config);
 // 0, or -errno with a sentence in `error`. The core's owner becomes the gateway.
-int gateway_open(struct gateway *gateway, struct core *core, const struct config *config, char *error,
-                 size_t error_len);
+int gateway_open(struct gateway *gateway, struct core *core, const struct config *config,
+                 char *error, size_t error_len);
 void gateway_drain(struct gateway *gateway);
 void gateway_abort(struct gateway *gateway);
 void gateway_close(struct gateway *gateway);
@@ -85,7 +86,8 @@ static inline struct gateway *gateway_of(struct core *core)
     return (struct gateway *)core->owner;
 }
 
-// A buffer to write a head of up to `len` bytes into: from the small pool or the large one. NULL: overload.
+// A buffer to write a head of up to `len` bytes into: from the small pool or the large one. NULL:
+// overload.
 struct buf *gateway_head_buffer(struct gateway *gateway, size_t len);
 
 // What the configured limits cost, for `tokenring check`.

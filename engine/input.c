@@ -30,7 +30,8 @@ static void pop(struct input *input)
     buf_unref(first);
 }
 
-// Room for `more` bytes behind what is left: in place, or in a large buffer that takes the first's place.
+// Room for `more` bytes behind what is left: in place, or in a large buffer that takes the first's
+// place.
 static bool make_room(struct input *input, struct buf_pool *large, uint32_t more)
 {
     struct buf *first = input->buf;

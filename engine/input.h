@@ -2,19 +2,19 @@
 //
 // input: bytes that were received and not consumed yet, in the buffers they arrived in.
 //
-// A queue of receive buffers, linked through struct buf itself. It is read one buffer at a time. A head
-// must be contiguous to be parsed: it nearly always arrives in one receive and is parsed where it
-// lies; when it does not, input_join() brings the first two buffers together, in the first one's own
-// free space or in one of the few large buffers.
+// A queue of receive buffers, linked through struct buf itself. It is read one buffer at a time. A
+// head must be contiguous to be parsed: it nearly always arrives in one receive and is parsed where
+// it lies; when it does not, input_join() brings the first two buffers together, in the first one's
+// own free space or in one of the few large buffers.
 #ifndef ENGINE_INPUT_H
 #define ENGINE_INPUT_H
 
 #include "alloc/buf.h"
 
 struct input {
-    struct buf *buf;  // the first; NULL: nothing
+    struct buf *buf; // the first; NULL: nothing
     struct buf *last;
-    uint32_t at;      // consumed up to here, in the first
+    uint32_t at; // consumed up to here, in the first
 };
 
 // What the first buffer still holds.

@@ -5,19 +5,21 @@
 // tests/sim/io_sim.c keeps it with a seeded adversary; which one is chosen at link time.
 //
 // One struct io per core, made and used by one thread (only io_wake() may be called from others).
-// Operations are queued, not started: io_turn() hands all of them over in one system call and waits.
+// Operations are queued, not started: io_turn() hands all of them over in one system call and
+// waits.
 //
 //   io_turn(io, timeout);                 submit, wait for the first completion or the timeout
 //   while (io_next(io, &event)) ...;      every completion that is there, in order
 //
 // Every queued operation completes exactly once (a multishot one: any number of events with `more`
 // set, then one without). The token given with it comes back in the event. Memory handed over:
-//   - the iovec array of io_send() is copied before io_turn() returns; the bytes must live until the
+//   - the iovec array of io_send() is copied before io_turn() returns; the bytes must live until
+//   the
 //     completion;
 //   - addresses are copied at once.
 //
-// Results are as from the system call: >= 0, or -errno. Receives take a buffer from the ring given by
-// io_provide() when bytes arrive, not when armed: -ENOBUFS says that the ring was empty, and the
+// Results are as from the system call: >= 0, or -errno. Receives take a buffer from the ring given
+// by io_provide() when bytes arrive, not when armed: -ENOBUFS says that the ring was empty, and the
 // receive is over (arm it again when buffers came back).
 #ifndef ENGINE_IO_H
 #define ENGINE_IO_H
@@ -60,12 +62,12 @@ struct io_event {
 };
 
 struct io_config {
-    uint32_t entries;          // submission entries; completions get 8 times as many
-    uint32_t buffers;          // receive buffers, power of two
-    uint32_t buffer_size;      // bytes of each
-    uint8_t *buffer_memory;    // buffers * buffer_size bytes, owned by the caller
-    const char *congestion;    // TCP congestion control for sockets made here; NULL: kernel default
-    uint64_t seed;             // simulator only
+    uint32_t entries;       // submission entries; completions get 8 times as many
+    uint32_t buffers;       // receive buffers, power of two
+    uint32_t buffer_size;   // bytes of each
+    uint8_t *buffer_memory; // buffers * buffer_size bytes, owned by the caller
+    const char *congestion; // TCP congestion control for sockets made here; NULL: kernel default
+    uint64_t seed;          // simulator only
 };
 
 // Counters of the ring, for metrics.
@@ -84,8 +86,8 @@ struct io_features {
     char text[512]; // for `tokenring version`
 };
 
-// Can this machine run us? On failure `error` says which of kernel, sysctl or seccomp stands in the way
-// and how to allow it.
+// Can this machine run us? On failure `error` says which of kernel, sysctl or seccomp stands in the
+// way and how to allow it.
 bool io_probe(struct io_features *features, char *error, size_t error_len);
 
 // NULL on failure, with a sentence in `error`.
@@ -93,8 +95,8 @@ struct io *io_open(const struct io_config *config, char *error, size_t error_len
 void io_close_all(struct io *io); // every operation must be over
 
 // Clock and randomness.
-uint64_t io_now_ns(struct io *io);       // monotonic
-uint64_t io_wall_ms(struct io *io);      // since 1970, for logs
+uint64_t io_now_ns(struct io *io);  // monotonic
+uint64_t io_wall_ms(struct io *io); // since 1970, for logs
 void io_random(struct io *io, void *bytes, size_t len);
 
 // Sockets. Descriptors, or -errno.
@@ -121,7 +123,8 @@ void io_shutdown_send(struct io *io, int fd);
 // Give receive buffer `id` to the ring.
 void io_provide(struct io *io, uint32_t id);
 
-// Submit what is queued; wait until at least one event is there or `timeout_ns` passed (0: do not wait).
+// Submit what is queued; wait until at least one event is there or `timeout_ns` passed (0: do not
+// wait).
 void io_turn(struct io *io, uint64_t timeout_ns);
 bool io_next(struct io *io, struct io_event *event);
 

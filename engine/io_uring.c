@@ -25,9 +25,9 @@
 
 enum {
     BUFFER_GROUP = 1,
-    CQ_FACTOR = 8,     // completions per submission entry: multishot receives outnumber what we queue
-    TIMEOUTS_MAX = 4,  // armed between two submits: one a turn, and a few for luck
-    SENDS_MAX = 4096,  // vectored sends queued between two submits
+    CQ_FACTOR = 8, // completions per submission entry: multishot receives outnumber what we queue
+    TIMEOUTS_MAX = 4, // armed between two submits: one a turn, and a few for luck
+    SENDS_MAX = 4096, // vectored sends queued between two submits
     SINGLE_ISSUER_FLAGS = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                           IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
 };
@@ -55,7 +55,8 @@ struct io {
     struct sockaddr_storage addresses[64];
     uint32_t address_count;
     uint64_t now_ns; // the last clock reading
-    // The earliest timeout in the kernel, UINT64_MAX: none; and where their times lie until submitted.
+    // The earliest timeout in the kernel, UINT64_MAX: none; and where their times lie until
+    // submitted.
     uint64_t timeout_at;
     struct __kernel_timespec timeouts[TIMEOUTS_MAX];
     uint32_t timeout_next;
@@ -116,20 +117,23 @@ static void explain_setup(int error, char *text, size_t len)
     if (read_line("/proc/sys/kernel/io_uring_disabled", line, sizeof line) && line[0] != '0') {
         snprintf(text, len,
                  "io_uring is switched off by sysctl kernel.io_uring_disabled=%c: allow it with "
-                 "`sysctl -w kernel.io_uring_disabled=0`", line[0]);
+                 "`sysctl -w kernel.io_uring_disabled=0`",
+                 line[0]);
     } else if (error == -EPERM || (error == -ENOSYS && seccomp_active())) {
-        snprintf(text, len,
-                 "io_uring is refused by a seccomp filter: allow io_uring_setup, io_uring_enter and "
-                 "io_uring_register in the container's seccomp profile");
+        snprintf(
+            text, len,
+            "io_uring is refused by a seccomp filter: allow io_uring_setup, io_uring_enter and "
+            "io_uring_register in the container's seccomp profile");
     } else if (error == -ENOSYS || error == -EINVAL) {
         struct utsname name;
         uname(&name);
-        snprintf(text, len,
-                 "this kernel (%s) lacks the io_uring features tokenring needs: use Linux 6.1 or newer "
-                 "(single issuer, deferred task run, multishot receive)", name.release);
+        snprintf(
+            text, len,
+            "this kernel (%s) lacks the io_uring features tokenring needs: use Linux 6.1 or newer "
+            "(single issuer, deferred task run, multishot receive)",
+            name.release);
     } else if (error == -ENOMEM) {
-        snprintf(text, len,
-                 "no memory for an io_uring: raise `ulimit -l` or lower --ring-entries");
+        snprintf(text, len, "no memory for an io_uring: raise `ulimit -l` or lower --ring-entries");
     } else {
         snprintf(text, len, "io_uring_setup failed: %s", strerror(-error));
     }
@@ -147,10 +151,16 @@ bool io_probe(struct io_features *features, char *error, size_t error_len)
         const char *name;
         int op;
     } wanted[] = {
-        {"accept", IORING_OP_ACCEPT}, {"connect", IORING_OP_CONNECT}, {"recv", IORING_OP_RECV},
-        {"send", IORING_OP_SEND}, {"sendmsg", IORING_OP_SENDMSG}, {"close", IORING_OP_CLOSE},
-        {"async_cancel", IORING_OP_ASYNC_CANCEL}, {"poll_add", IORING_OP_POLL_ADD},
-        {"write", IORING_OP_WRITE}, {"send_zc", IORING_OP_SEND_ZC},
+        {"accept", IORING_OP_ACCEPT},
+        {"connect", IORING_OP_CONNECT},
+        {"recv", IORING_OP_RECV},
+        {"send", IORING_OP_SEND},
+        {"sendmsg", IORING_OP_SENDMSG},
+        {"close", IORING_OP_CLOSE},
+        {"async_cancel", IORING_OP_ASYNC_CANCEL},
+        {"poll_add", IORING_OP_POLL_ADD},
+        {"write", IORING_OP_WRITE},
+        {"send_zc", IORING_OP_SEND_ZC},
     };
     struct io_uring_probe *probe = io_uring_get_probe_ring(&ring);
     bool ok = probe != NULL;
@@ -177,7 +187,8 @@ static int buffers_register(struct io *io)
     io->buffer_ring = pages_reserve(bytes);
     io_uring_buf_ring_init(io->buffer_ring);
     struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)io->buffer_ring,
-                                   .ring_entries = io->config.buffers, .bgid = BUFFER_GROUP};
+                                   .ring_entries = io->config.buffers,
+                                   .bgid = BUFFER_GROUP};
     return io_uring_register_buf_ring(&io->ring, &reg, 0);
 }
 
@@ -465,9 +476,10 @@ static void provided_publish(struct io *io)
     io->provided = 0;
 }
 
-// Waiting with a timeout sets up and tears down a timer in every system call. Ours rarely changes, so
-// it is an operation of its own that stays in the kernel until it fires: armed anew only when something
-// is due earlier. One that fires too early for anything is only a turn with nothing in it.
+// Waiting with a timeout sets up and tears down a timer in every system call. Ours rarely changes,
+// so it is an operation of its own that stays in the kernel until it fires: armed anew only when
+// something is due earlier. One that fires too early for anything is only a turn with nothing in
+// it.
 static void timeout_arm(struct io *io, uint64_t timeout_ns)
 {
     uint64_t at = io->now_ns + timeout_ns;
@@ -510,8 +522,10 @@ void io_turn(struct io *io, uint64_t timeout_ns)
 
 static void event_from(struct io *io, struct io_event *event, const struct io_uring_cqe *cqe)
 {
-    *event = (struct io_event){.token = token_unpack(cqe->user_data), .result = cqe->res,
-                               .buffer = IO_NO_BUFFER, .more = cqe->flags & IORING_CQE_F_MORE};
+    *event = (struct io_event){.token = token_unpack(cqe->user_data),
+                               .result = cqe->res,
+                               .buffer = IO_NO_BUFFER,
+                               .more = cqe->flags & IORING_CQE_F_MORE};
     if (cqe->flags & IORING_CQE_F_BUFFER)
         event->buffer = (int32_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     if (cqe->res == -ENOBUFS)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// metrics: what one core counts. Only its own core writes; the admin port reads all cores and adds up.
+// metrics: what one core counts. Only its own core writes; the admin port reads all cores and adds
+// up.
 //
-// Counters are relaxed atomics written by one thread: an increment is a plain load, add and store, no
-// locked instruction. A reader may see one counter a moment ahead of another, never a torn value.
+// Counters are relaxed atomics written by one thread: an increment is a plain load, add and store,
+// no locked instruction. A reader may see one counter a moment ahead of another, never a torn
+// value.
 //
 // The law the log and the tests hold us to:  requests == answered + aborted + shed + in progress.
 #ifndef ENGINE_METRICS_H
@@ -63,8 +65,8 @@ struct metrics {
     counter errors[REPLY_ERROR_COUNT];
     counter bytes_received, bytes_sent; // bodies, client side
     counter connections_accepted, connections_shed;
-    counter clients_gone;   // left before their answer was complete
-    counter retries;        // replays on a fresh connection
+    counter clients_gone; // left before their answer was complete
+    counter retries;      // replays on a fresh connection
     counter streams_total, stream_events, stream_chunks;
     counter log_dropped;
     // gauges, refreshed by the core once a turn

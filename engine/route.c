@@ -8,7 +8,10 @@
 // ------------------------------------------------------------------------------------------ paths
 
 // A constant initializer, which SPAN's compound literal is not.
-#define PATH(text) {(const uint8_t *)(text), sizeof(text) - 1}
+#define PATH(text)                                                                                 \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
 
 // Paths with one meaning. Everything else under /v1/ goes to the default provider untouched.
 static const struct known_path {
@@ -96,8 +99,7 @@ static void route_models(struct route *route, const struct config *config,
         route->id = span_of(path.ptr + list.len + 1, path.len - list.len - 1);
 }
 
-static void route_path(struct route *route, const struct config *config,
-                       const struct h1_head *head)
+static void route_path(struct route *route, const struct config *config, const struct h1_head *head)
 {
     struct span path = path_only(route->path);
     bool post = head->method == H1_METHOD_POST;
@@ -137,7 +139,9 @@ void route_head(struct route *route, const struct config *config, const struct h
             refuse(route, REPLY_METHOD_NOT_ALLOWED, "GET, HEAD");
         return;
     }
-    const struct h1_field *wish = h1_find_name(head, SPAN("x-tokenring-provider"));
+    const struct h1_field *wish = NULL;
+    if (h1_find(head, H1_FIELD_X_TOKENRING))
+        wish = h1_find_name(head, SPAN("x-tokenring-provider"));
     struct span rest;
     int prefixed = prefix_provider(config, route->path, &rest);
     if (prefixed >= 0) {
@@ -251,7 +255,8 @@ size_t route_target(uint8_t *out, const struct config_provider *provider, const 
     CHECK(base.len < ROUTE_PATH_EXTRA);
     struct span path = path_only(route->path);
     struct span query = span_of(path.ptr + path.len, route->path.len - path.len);
-    // A path that already carries the base keeps it: /openai/v1/files and /v1 do not make /v1/v1/files.
+    // A path that already carries the base keeps it: /openai/v1/files and /v1 do not make
+    // /v1/v1/files.
     bool has_base = span_starts(path, base) && (path.len == base.len || path.ptr[base.len] == '/');
     size_t at = 0;
     if (base.len > 0 && !has_base) {

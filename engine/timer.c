@@ -109,7 +109,8 @@ uint64_t timer_next_ms(const struct timer_wheel *wheel, uint64_t now_ms)
     for (int level = 0; level < TIMER_LEVELS; level++) {
         if (!wheel->busy[level])
             continue;
-        // Slots behind the current one, nearest first; the current one itself comes last (next round).
+        // Slots behind the current one, nearest first; the current one itself comes last (next
+        // round).
         uint64_t current = wheel->now_ms >> (SLOT_BITS * level);
         unsigned first = (unsigned)(current + 1) & SLOT_MASK;
         uint64_t busy = wheel->busy[level];

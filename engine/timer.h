@@ -3,11 +3,11 @@
 // timer: a hierarchical timer wheel, one per core. Resolution one millisecond.
 //
 // Setting and cancelling cost a few stores. Owners that push a deadline forward all the time (a
-// connection at every byte) do not move the timer: they store the new deadline and, when the old one
-// fires, set the timer again to what is left.
+// connection at every byte) do not move the timer: they store the new deadline and, when the old
+// one fires, set the timer again to what is left.
 //
-// Four levels of 64 slots: 64 ms, 4 s, 4.4 min, 4.7 h. What lies further away is parked in the last slot
-// and set again when it comes round. A timer fires never early and at most one turn late.
+// Four levels of 64 slots: 64 ms, 4 s, 4.4 min, 4.7 h. What lies further away is parked in the last
+// slot and set again when it comes round. A timer fires never early and at most one turn late.
 #ifndef ENGINE_TIMER_H
 #define ENGINE_TIMER_H
 
@@ -29,8 +29,8 @@ struct timer {
 enum { TIMER_LEVELS = 4, TIMER_SLOTS = 64 };
 
 struct timer_wheel {
-    uint64_t now_ms;                // every timer up to here has fired
-    uint64_t busy[TIMER_LEVELS];    // one bit per slot that may hold timers
+    uint64_t now_ms;             // every timer up to here has fired
+    uint64_t busy[TIMER_LEVELS]; // one bit per slot that may hold timers
     struct list slot[TIMER_LEVELS][TIMER_SLOTS];
 };
 

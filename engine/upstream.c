@@ -142,8 +142,8 @@ static bool dial(struct core *core, struct flight *flight)
     int fd = io_socket(core->io, address->addr.any.sa_family);
     if (fd < 0)
         return false;
-    struct upstream *upstream = (struct upstream *)conn_open(core, fd, &upstream_ops,
-                                                             flight->config->timeout_connect_ms);
+    struct upstream *upstream =
+        (struct upstream *)conn_open(core, fd, &upstream_ops, flight->config->timeout_connect_ms);
     if (!upstream) {
         core->operations++;
         io_close(core->io, fd, (struct io_token){.op = IO_CLOSE});

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// upstream: a connection to a provider. Lent to one flight at a time; between flights it waits in its
-// endpoint's pool with a receive armed, so that a provider that closes is noticed before the next use.
+// upstream: a connection to a provider. Lent to one flight at a time; between flights it waits in
+// its endpoint's pool with a receive armed, so that a provider that closes is noticed before the
+// next use.
 //
 //   DIALING -> BUSY -> IDLE -> BUSY ... -> closed
 //
-// It returns to the pool only at a message end, with no unread byte, when both sides keep alive and the
-// request was sent whole (invariant 10). Anything else closes it.
+// It returns to the pool only at a message end, with no unread byte, when both sides keep alive and
+// the request was sent whole (invariant 10). Anything else closes it.
 #ifndef ENGINE_UPSTREAM_H
 #define ENGINE_UPSTREAM_H
 
@@ -28,11 +29,16 @@ struct upstream {
 
 // Get the flight a connection: from the pool, by dialing, or by queueing it.
 // UPSTREAM_TAKEN: flight->upstream is open (from the pool); DIALING: it will be; WAITING: queued.
-enum upstream_take { UPSTREAM_TAKEN, UPSTREAM_TAKE_DIALING, UPSTREAM_TAKE_WAITING, UPSTREAM_TAKE_FAILED };
+enum upstream_take {
+    UPSTREAM_TAKEN,
+    UPSTREAM_TAKE_DIALING,
+    UPSTREAM_TAKE_WAITING,
+    UPSTREAM_TAKE_FAILED
+};
 enum upstream_take upstream_take(struct core *core, struct flight *flight, bool fresh);
 
-// The flight is done with it. Two steps, because the flight must be gone before the connection serves the
-// next one: detach, then return it to the pool (if `reusable`; else it is closed).
+// The flight is done with it. Two steps, because the flight must be gone before the connection
+// serves the next one: detach, then return it to the pool (if `reusable`; else it is closed).
 void upstream_detach(struct upstream *upstream);
 void upstream_return(struct core *core, struct upstream *upstream, bool reusable);
 // Or: detach and close at once.

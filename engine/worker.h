@@ -16,9 +16,9 @@ struct worker {
     const struct config *config;
     uint32_t index;
     pthread_t thread;
-    sem_t *opened;            // posted once the worker runs or has failed
-    bool running;             // valid after `opened`
-    void (*stopped)(void *);  // called by the worker's thread as its last act
+    sem_t *opened;           // posted once the worker runs or has failed
+    bool running;            // valid after `opened`
+    void (*stopped)(void *); // called by the worker's thread as its last act
     void *owner;
     char error[256];
 };

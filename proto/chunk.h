@@ -39,10 +39,10 @@ enum {
 enum chunk_result { CHUNK_MORE, CHUNK_DATA, CHUNK_TRAILER, CHUNK_END, CHUNK_BAD = -1 };
 
 struct chunk {
-    uint64_t left;    // bytes of the current chunk still to come
-    uint16_t line;    // bytes of extension or trailer seen so far
-    uint8_t digits;   // hex digits of the size seen so far
-    uint8_t state;    // see chunk.c
+    uint64_t left;  // bytes of the current chunk still to come
+    uint16_t line;  // bytes of extension or trailer seen so far
+    uint8_t digits; // hex digits of the size seen so far
+    uint8_t state;  // see chunk.c
 };
 
 void chunk_start(struct chunk *chunk);

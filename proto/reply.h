@@ -2,10 +2,10 @@
 //
 // reply: the answers that are ours, in the client's dialect.
 //
-// An error has a stable name (header x-tokenring-error, label in metrics), a status, and a sentence.
-// reply_error() writes a complete HTTP/1.1 response (head and body) into the caller's bytes; it never
-// allocates and cannot fail for the sizes promised below. The overload answers are written once at
-// start and sent from there, so that shedding can never itself fail.
+// An error has a stable name (header x-tokenring-error, label in metrics), a status, and a
+// sentence. reply_error() writes a complete HTTP/1.1 response (head and body) into the caller's
+// bytes; it never allocates and cannot fail for the sizes promised below. The overload answers are
+// written once at start and sent from there, so that shedding can never itself fail.
 //
 // Bodies by dialect (field lists: the providers' own error pages):
 //   OpenAI     {"error":{"message":..,"type":..,"param":null,"code":..}}
@@ -19,10 +19,10 @@
 
 enum dialect { DIALECT_OPENAI, DIALECT_ANTHROPIC, DIALECT_GEMINI, DIALECT_OLLAMA, DIALECT_COUNT };
 
-// Every refusal and failure a client can meet. One table in reply.c: name, status, Retry-After seconds,
-// types per dialect, default sentence. X(id, name, status)
+// Every refusal and failure a client can meet. One table in reply.c: name, status, Retry-After
+// seconds, types per dialect, default sentence. X(id, name, status)
 #define REPLY_ERRORS(X)                                                                            \
-    X(BAD_REQUEST, "bad_request", 400)               /* malformed or ambiguous HTTP */             \
+    X(BAD_REQUEST, "bad_request", 400) /* malformed or ambiguous HTTP */                           \
     X(HEAD_TOO_LARGE, "head_too_large", 431)                                                       \
     X(BAD_EXPECT, "bad_expect", 417)                                                               \
     X(NOT_IMPLEMENTED, "transfer_coding_unsupported", 501)                                         \

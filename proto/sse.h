@@ -2,18 +2,19 @@
 //
 // sse: server-sent events, watched as they pass (WHATWG HTML, section 9.2 "Server-sent events").
 //
-// A watcher, not a parser that rebuilds: it is fed slices of the body in order, keeps a few words and
-// one small capture, and answers what a gateway must know: how many events went by, whether the
+// A watcher, not a parser that rebuilds: it is fed slices of the body in order, keeps a few words
+// and one small capture, and answers what a gateway must know: how many events went by, whether the
 // stream is between two events now, whether the dialect's terminal event was seen, whether an event
-// reported an error, and the last `usage` object. Nothing is copied but at most SSE_CAPTURE_MAX bytes
-// of the event that holds "usage", and the first bytes of a line or of data that a slice cuts. Lines
-// may end in CRLF, LF or CR; a leading UTF-8 byte order mark, comments, "data:" without a space and
-// unknown fields are tolerated. An event may be cut at any byte: the answers do not depend on where.
+// reported an error, and the last `usage` object. Nothing is copied but at most SSE_CAPTURE_MAX
+// bytes of the event that holds "usage", and the first bytes of a line or of data that a slice
+// cuts. Lines may end in CRLF, LF or CR; a leading UTF-8 byte order mark, comments, "data:" without
+// a space and unknown fields are tolerated. An event may be cut at any byte: the answers do not
+// depend on where.
 //
 // An error is known as soon as its mark goes by; the terminal event when its blank line does, but
-// [DONE] at once. {"error":null is no error. Usage is found by the bytes "usage" wherever they stand
-// in the data (top level, message, response, x_groq); of several the last known value of each count
-// wins.
+// [DONE] at once. {"error":null is no error. Usage is found by the bytes "usage" wherever they
+// stand in the data (top level, message, response, x_groq); of several the last known value of each
+// count wins.
 #ifndef PROTO_SSE_H
 #define PROTO_SSE_H
 
@@ -36,7 +37,7 @@ struct sse {
     uint64_t events; // data events completed (comments do not count)
     bool has_data;   // the event under way has a data line
     bool terminal;   // "[DONE]", message_stop, response.completed|incomplete|failed went by
-    bool error;      // an event named "error", or whose data begins with {"error" or {"type":"error"
+    bool error; // an event named "error", or whose data begins with {"error" or {"type":"error"
     bool usage_seen; // `usage` below is filled
     struct sse_usage usage;
 
@@ -67,8 +68,8 @@ void sse_feed(struct sse *sse, const uint8_t *bytes, size_t len);
 // Is the stream between two events (nothing of a next event has been seen)?
 bool sse_at_boundary(const struct sse *sse);
 
-// Token counts from a whole, non-streamed JSON answer: finds the last top-level "usage" object in the
-// bytes. Returns false if there is none.
+// Token counts from a whole, non-streamed JSON answer: finds the last top-level "usage" object in
+// the bytes. Returns false if there is none.
 bool sse_usage_from_json(struct sse_usage *usage, const uint8_t *bytes, size_t len);
 
 #endif

@@ -51,8 +51,8 @@ static inline uint64_t field_bit(enum h1_field_id id)
      field_bit(H1_FIELD_TRAILER) | field_bit(H1_FIELD_UPGRADE) |                                   \
      field_bit(H1_FIELD_TRANSFER_ENCODING))
 
-// Copy the fields of `head` as they came, but those in `drop`, the hop-by-hop ones, and whatever its
-// Connection field names.
+// Copy the fields of `head` as they came, but those in `drop`, the hop-by-hop ones, and whatever
+// its Connection field names.
 void put_fields(struct writer *w, const struct h1_head *head, uint64_t drop);
 
 #endif

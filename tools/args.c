@@ -58,8 +58,9 @@ static bool with_unit(const char *text, const struct unit *units, size_t count, 
 
 bool args_size(const char *text, uint64_t *bytes)
 {
-    static const struct unit units[] = {{"", 1},         {"k", 1 << 10}, {"K", 1 << 10}, {"m", 1 << 20},
-                                        {"M", 1 << 20}, {"g", 1 << 30}, {"G", 1 << 30}};
+    static const struct unit units[] = {{"", 1},        {"k", 1 << 10}, {"K", 1 << 10},
+                                        {"m", 1 << 20}, {"M", 1 << 20}, {"g", 1 << 30},
+                                        {"G", 1 << 30}};
     return with_unit(text, units, sizeof units / sizeof *units, bytes);
 }
 
@@ -180,7 +181,11 @@ static bool read_whole(enum args_type type, const char *value, uint64_t *number)
 
 static bool out_of_bounds(struct parse *parse, const struct args_option *option, const char *value)
 {
-    const char *unit = option->type == ARGS_TIME ? " ms" : option->type == ARGS_SIZE ? " bytes" : "";
+    const char *unit = "";
+    if (option->type == ARGS_TIME)
+        unit = " ms";
+    else if (option->type == ARGS_SIZE)
+        unit = " bytes";
     snprintf(parse->error, parse->error_len, "--%s: %.60s is out of bounds: %llu to %llu%s",
              option->name, value, (unsigned long long)option->min, (unsigned long long)option->max,
              unit);
@@ -260,8 +265,8 @@ static bool take_long(struct parse *parse, const char *word)
     size_t len = strcspn(word, "=");
     const struct args_option *option = find(parse->args, word, len);
     if (!option) {
-        snprintf(parse->error, parse->error_len, "unknown option --%.*s", (int)(len > 60 ? 60 : len),
-                 word);
+        snprintf(parse->error, parse->error_len, "unknown option --%.*s",
+                 (int)(len > 60 ? 60 : len), word);
         return false;
     }
     return take(parse, option, word[len] ? word + len + 1 : NULL);

@@ -2,11 +2,11 @@
 //
 // args: command lines of the small programs (mock, load, top): a table in, values out.
 //
-// A program describes its options once; parsing, --help and --version follow from the table. Manners are
-// GNU's: "--name value", "--name=value", "-n value", "-nvalue", "-ab" for switches, "--" ends the
-// options, words may stand between them. An option that is not ARGS_EACH and comes twice is an error: two
-// values would contradict each other. The gateway itself has its own parser, since there every
-// option is also a key of a file (engine/config).
+// A program describes its options once; parsing, --help and --version follow from the table.
+// Manners are GNU's: "--name value", "--name=value", "-n value", "-nvalue", "-ab" for switches,
+// "--" ends the options, words may stand between them. An option that is not ARGS_EACH and comes
+// twice is an error: two values would contradict each other. The gateway itself has its own
+// parser, since there every option is also a key of a file (engine/config).
 //
 //   static const struct args_option options[] = {
 //       {"chunks", 0, "N", ARGS_NUMBER, &settings.chunks, 0, 1000000, "chunks in a stream"},
@@ -93,8 +93,8 @@ struct args_address {
     socklen_t len;
 };
 
-// "127.0.0.1:9000", "[::1]:9000", ":9000" (127.0.0.1), "unix:/run/x.sock". Port 0 is for the kernel to choose.
-// Numeric only: no names are looked up.
+// "127.0.0.1:9000", "[::1]:9000", ":9000" (127.0.0.1), "unix:/run/x.sock". Port 0 is for the
+// kernel to choose. Numeric only: no names are looked up.
 bool args_address(const char *text, struct args_address *address);
 // As one would type it, into `text`.
 void args_address_text(const struct args_address *address, char *text, size_t len);

@@ -3,10 +3,18 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <time.h>
+
+uint64_t cputime_self(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
 
 static bool task_read(const char *folder, const char *task, uint64_t *ns)
 {
-    char path[320];
+    char path[400];
     snprintf(path, sizeof path, "%s/%s/schedstat", folder, task);
     FILE *file = fopen(path, "re");
     if (!file)
@@ -22,10 +30,7 @@ static bool task_read(const char *folder, const char *task, uint64_t *ns)
 bool cputime_read(uint64_t pid, uint64_t *ns)
 {
     char folder[64];
-    if (pid)
-        snprintf(folder, sizeof folder, "/proc/%llu/task", (unsigned long long)pid);
-    else
-        snprintf(folder, sizeof folder, "/proc/self/task");
+    snprintf(folder, sizeof folder, "/proc/%llu/task", (unsigned long long)pid);
     *ns = 0;
     DIR *tasks = opendir(folder);
     if (!tasks)

@@ -2,9 +2,9 @@
 //
 // inbox: bytes of a connection that came and are not read yet, in one stretch.
 //
-// Usually that is the receive buffer itself, and nothing is copied. When a head is cut by the end of a
-// receive, the next bytes are put behind the waiting ones: in the same buffer if they fit, else in one
-// of the core's large buffers. Owns one reference.
+// Usually that is the receive buffer itself, and nothing is copied. When a head is cut by the end
+// of a receive, the next bytes are put behind the waiting ones: in the same buffer if they fit,
+// else in one of the core's large buffers. Owns one reference.
 #ifndef TOOLS_INBOX_H
 #define TOOLS_INBOX_H
 

@@ -9,10 +9,11 @@
 //   load_check.[ch]  an answer verified byte by byte
 //   load_report.c    the results, as a table or as JSON
 //
-// Closed loop: each connection sends its next request when the last is answered; the rate follows from
-// the latency. Open loop: requests have an intended time, start + i / rate, whether or not a connection is
-// free then; latency counts from that time, so that a stall of the server is seen by every request
-// that should have been sent meanwhile and not only by those few that were (coordinated omission).
+// Closed loop: each connection sends its next request when the last is answered; the rate follows
+// from the latency. Open loop: requests have an intended time, start + i / rate, whether or not a
+// connection is free then; latency counts from that time, so that a stall of the server is seen
+// by every request that should have been sent meanwhile and not only by those few that were
+// (coordinated omission).
 #ifndef TOOLS_LOAD_H
 #define TOOLS_LOAD_H
 
@@ -101,7 +102,7 @@ struct load_results {
     struct histogram latency, first, gap, connect;
 };
 
-enum load_phase { LOAD_RUNNING, LOAD_CLOSING };
+enum load_phase { LOAD_RUNNING, LOAD_OVER };
 
 struct load_thread {
     struct core core;

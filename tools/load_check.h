@@ -3,16 +3,16 @@
 // load_check: one answer of tokenring-mock, checked byte by byte as it arrives, cut anywhere.
 //
 // Streams, with `verify`:
-//   - each content event holds one token, "tok0 ", "tok1 ", ... in order, and behind it nothing or the
-//     filler pattern from its beginning;
-//   - all bytes of a content event before the token are the same as in the first one, and so are all
-//     behind it (compared by hash and length), but for the Responses API, whose events are numbered;
+//   - each content event holds one token, "tok0 ", "tok1 ", ... in order, and behind it nothing or
+//     the filler pattern from its beginning;
+//   - all bytes of a content event before the token are the same as in the first one, and so are
+//     all behind it (by hash and length), but for the Responses API, whose events are numbered;
 //   - no event reports an error, and the dialect's last event came: [DONE], message_stop,
 //     response.completed;
 //   - as many tokens came as were ordered, if that is known.
-// Whole replies, with `verify`: the body is JSON, its first text that begins with "tok0 " holds the tokens
-// in order and then nothing or filler; as many as ordered.
-// Without `verify` only events are counted.
+// Whole replies, with `verify`: the body is JSON, its first text that begins with "tok0 " holds
+// the tokens in order and then nothing or filler; as many as ordered. Without `verify` only
+// events are counted.
 #ifndef TOOLS_LOAD_CHECK_H
 #define TOOLS_LOAD_CHECK_H
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// The request: one stretch of bytes, written before the threads start, the same for all of them but for
-// the nonce of --unique.
+// The request: one stretch of bytes, written before the threads start, the same for all of them
+// but for the nonce of --unique.
 #include <errno.h>
 #include <netdb.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -111,7 +112,8 @@ static const char *body_shape(const char *path)
     return "{\"model\":\"%s\"%s,\"input\":[{\"role\":\"user\",\"content\":\"";
 }
 
-// Text, padded so that the whole body has settings->body_bytes. `*nonce_at`: where 16 bytes may change.
+// Text, padded so that the whole body has settings->body_bytes. `*nonce_at`: where 16 bytes may
+// change.
 static char *make_body(const struct load_settings *settings, size_t *len, size_t *nonce_at)
 {
     static const char end[] = "\"}]}", text[] = "Count to twenty, please. ";
@@ -169,7 +171,8 @@ static size_t make_head(const struct load_settings *settings, char *head, size_t
     if (!has_field(settings, "content-type"))
         add(head, &used, "Content-Type: application/json\r\n");
     if (!has_field(settings, "accept"))
-        add(head, &used, "Accept: %s\r\n", settings->stream ? "text/event-stream" : "application/json");
+        add(head, &used, "Accept: %s\r\n",
+            settings->stream ? "text/event-stream" : "application/json");
     if (!has_field(settings, "authorization"))
         add(head, &used, "Authorization: Bearer tokenring-load\r\n");
     if (strstr(settings->path, "/messages") && !has_field(settings, "anthropic-version"))

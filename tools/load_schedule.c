@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Who may send when. Once a turn load_fill() hands out what is due: to idle connections first, then to
-// new ones, as many as the thread may have.
+// Who may send when. Once a turn load_fill() hands out what is due: to idle connections first,
+// then to new ones, as many as the thread may have.
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -22,9 +22,11 @@ static uint64_t ms_to_ns(uint64_t ms)
 
 static uint64_t end_ns(const struct load_settings *settings)
 {
-    uint64_t ms = settings->mode == LOAD_HOLD ? settings->ramp_ms + settings->hold_ms
-                                              : settings->duration_ms;
-    return ms ? settings->start_ns + ms_to_ns(ms) : UINT64_MAX;
+    if (settings->mode == LOAD_HOLD)
+        return settings->start_ns + ms_to_ns(settings->ramp_ms + settings->hold_ms);
+    if (!settings->duration_ms)
+        return UINT64_MAX;
+    return settings->start_ns + ms_to_ns(settings->duration_ms);
 }
 
 // Open loop: when request number `i` of all threads is meant to be sent.
@@ -35,7 +37,8 @@ static uint64_t intended_at(const struct load_settings *settings, uint64_t i)
 
 static uint64_t intended_next(const struct load_thread *thread)
 {
-    return intended_at(thread->settings, thread->started * thread->settings->threads + thread->index);
+    const struct load_settings *settings = thread->settings;
+    return intended_at(settings, thread->started * settings->threads + thread->index);
 }
 
 // --------------------------------------------------------------------------------------- tickets
@@ -51,7 +54,8 @@ static bool tickets_left(const struct load_thread *thread, uint64_t now_ns)
     switch (settings->mode) {
     case LOAD_OPEN:
         return thread->started < thread->requests && intended_next(thread) < end_ns(settings);
-    case LOAD_HOLD: return thread->started < thread->share || now_ns < end_ns(settings);
+    case LOAD_HOLD:
+        return thread->started < thread->share || (settings->hold_ms && now_ns < end_ns(settings));
     default: return thread->started < thread->requests && now_ns < end_ns(settings);
     }
 }
@@ -126,7 +130,8 @@ static void count_unstarted(struct load_thread *thread)
     if (thread->settings->mode != LOAD_OPEN)
         return;
     results->unstarted += thread->returned_count;
-    for (; !thread->stopped && tickets_left(thread, 0) && !thread->returned_count; thread->started++)
+    thread->returned_count = 0;
+    for (; tickets_left(thread, 0); thread->started++)
         results->unstarted++;
 }
 
@@ -138,20 +143,19 @@ void load_fill(struct core *core)
         bool over = thread->active == 0 && !tickets_left(thread, core->now_ns);
         if (over || grace_over(thread)) {
             count_unstarted(thread);
-            thread->phase = LOAD_CLOSING;
+            thread->phase = LOAD_OVER;
             timer_cancel(&thread->tick);
-            load_calls_close(thread);
+            core_post(core, 0); // do not wait for anything in this turn
         }
     }
-    if (thread->phase == LOAD_CLOSING && core->conn_count == 0 && core->operations == 0)
-        core->stopping = true;
 }
 
 static void tick_fire(struct core *core, struct timer *timer)
 {
     struct load_thread *thread = load_of(core);
-    bool busy = thread->open < thread->share && tickets_left(thread, core->now_ns);
-    timer_set(&core->wheel, timer, core->now_ms + (busy ? TICK_FAST_MS : TICK_SLOW_MS));
+    bool ramping = core->now_ns < thread->settings->start_ns + ms_to_ns(thread->settings->ramp_ms);
+    bool fast = ramping || core->now_ms < thread->backoff_ms;
+    timer_set(&core->wheel, timer, core->now_ms + (fast ? TICK_FAST_MS : TICK_SLOW_MS));
 }
 
 void load_schedule_start(struct load_thread *thread)
@@ -183,8 +187,8 @@ static void sleep_until(uint64_t at_ns)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
-// The cores' timers count milliseconds, which is too coarse for intended times: this thread sleeps to the
-// microsecond and wakes whoever has a request due.
+// The cores' timers count milliseconds, which is too coarse for intended times: this thread
+// sleeps to the microsecond and wakes whoever has a request due.
 void *load_pace(void *argument)
 {
     struct load_pacer *pacer = argument;

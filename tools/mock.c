@@ -142,7 +142,8 @@ static bool worker_open(struct thread *thread)
     return false;
 }
 
-static void worker_close(struct worker *worker)
+// All that the kernel still does for this core comes to an end.
+static void worker_drain(struct worker *worker)
 {
     struct core *core = &worker->core;
     if (core->magic == 0)
@@ -151,7 +152,6 @@ static void worker_close(struct worker *worker)
     while (core->operations > 0)
         core_turn(core, 100);
     out_close(&worker->out);
-    core_close(core);
 }
 
 static void *worker_main(void *argument)
@@ -164,7 +164,7 @@ static void *worker_main(void *argument)
     pthread_mutex_unlock(thread->lock);
     if (open)
         core_run(&thread->worker->core);
-    worker_close(thread->worker);
+    worker_drain(thread->worker);
     return NULL;
 }
 
@@ -224,6 +224,11 @@ static int serve(struct mock *mock, struct options *options)
     }
     for (uint64_t i = 0; i < started; i++)
         pthread_join(threads[i].thread, NULL);
+    signal(SIGTERM, SIG_IGN); // from here on nobody may wake the cores
+    signal(SIGINT, SIG_IGN);
+    for (uint64_t i = 0; i < started; i++)
+        if (mock->workers[i].core.magic)
+            core_close(&mock->workers[i].core);
     for (size_t i = 0; i < options->listen_count && status == 0; i++)
         local_unlink(&options->listen[i]);
     return status;
@@ -265,8 +270,9 @@ static const char notes[] =
     "Fields of a request order one answer: x-mock-status, -retry-after, -first-delay-ms, -gap-ms,\n"
     "-headers-delay-ms (the head leaves alone, earlier), -chunks, -chunk-bytes, -reply-bytes,\n"
     "-tools N (tool calls), -split N|random (events in two pieces); and, counted in events of a\n"
-    "stream or bytes of a whole body: -cut-after \"N\" or \"N reset\", -stall-after N, -malformed \"N\"\n"
-    "(JSON that ends too soon) or \"N sse\" (no event at all). GET /mock/stats counts what happened.";
+    "stream or bytes of a whole body: -cut-after \"N\" or \"N reset\", -stall-after N; and\n"
+    "-malformed \"N\" (event N has JSON that ends too soon) or \"N sse\" (it is no event at all).\n"
+    "GET /mock/stats counts what happened.";
 
 int main(int argc, char **argv)
 {
@@ -300,8 +306,10 @@ int main(int argc, char **argv)
         {"quiet", 'q', NULL, ARGS_SWITCH, &options.quiet, 0, 0, "do not say where it listens"},
     };
     struct args args = {.program = "tokenring-mock", .synopsis = "[options]",
-                        .about = "A scripted provider: answers OpenAI and Anthropic requests as told.",
-                        .notes = notes, .options = table, .option_count = sizeof table / sizeof *table};
+                        .about = "A scripted provider: answers OpenAI and Anthropic requests as "
+                                 "told.",
+                        .notes = notes, .options = table,
+                        .option_count = sizeof table / sizeof *table};
     int status;
     if (!args_start(&args, argc, argv, &status))
         return status;

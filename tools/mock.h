@@ -10,7 +10,8 @@
 //   mock_out.[ch]     the sink that answers are rendered into
 //   mock_openai.c mock_responses.c mock_anthropic.c   the bytes of each dialect
 //
-// Everything below belongs to one thread, but for the counters, which /mock/stats of any thread may read.
+// Everything below belongs to one thread, but for the counters, which /mock/stats of any thread
+// may read.
 #ifndef TOOLS_MOCK_H
 #define TOOLS_MOCK_H
 

@@ -144,11 +144,16 @@ uint64_t answer_completion_tokens(const struct answer *answer)
     return answer->plan.blocks * answer->plan.pieces;
 }
 
+static bool is_broken(const struct answer *answer, uint64_t step)
+{
+    return answer->script.malformed && step + 1 == answer->script.malformed_at;
+}
+
 // An event as it leaves: as rendered, or broken as ordered.
 static void render_event(struct sink *sink, struct answer *answer, uint64_t step, uint64_t from,
                          uint64_t to)
 {
-    bool broken = answer->script.malformed && step + 1 == answer->script.malformed_at;
+    bool broken = is_broken(answer, step);
     if (broken && answer->script.malformed == MALFORMED_SSE) {
         sink_bytes(sink, broken_event, BROKEN_EVENT_LEN);
         return;
@@ -165,7 +170,7 @@ static uint64_t event_length(struct answer *answer, uint64_t step)
     bool piece = answer_place(answer, step).part == PART_PIECE;
     answer->fill = piece ? piece_fill(answer, step) : 0;
     uint64_t length = measure(answer->render, answer, step);
-    if (!answer->script.malformed || step + 1 != answer->script.malformed_at)
+    if (!is_broken(answer, step))
         return length;
     // The last quarter of the JSON is missing; the blank line is there.
     return answer->script.malformed == MALFORMED_SSE ? BROKEN_EVENT_LEN : length - length / 4;
@@ -208,13 +213,13 @@ static void render_step(struct sink *sink, struct answer *answer, uint64_t step,
 
 // ----------------------------------------------------------------------------------------- splits
 
-// Where does the step pause? By number: the event goes into two chunks cut there. By chance: the bytes
-// are cut anywhere, also within a size line.
+// Where does the step pause? By number: the event goes into two chunks cut there. By chance: the
+// bytes are cut anywhere, also within a size line.
 static void step_split(struct core *core, struct answer *answer, uint64_t length)
 {
     const struct script *script = &answer->script;
     answer->split_event = answer->split_at = 0;
-    bool broken = answer->is_stream && script->malformed && answer->step + 1 == script->malformed_at;
+    bool broken = answer->is_stream && is_broken(answer, answer->step);
     if (!script->split || broken || length < 2)
         return;
     if (script->split_random) {
@@ -323,8 +328,9 @@ void answer_start(struct worker *worker, struct answer *answer)
                                                            : answer->first_due_ms;
     if (answer->api == API_STATS)
         return;
-    mock_count(&worker->counters.requests, 1);
-    mock_count(answer->is_stream ? &worker->counters.streams_open : &worker->counters.whole_open, 1);
+    struct mock_counters *counters = &worker->counters;
+    mock_count(&counters->requests, 1);
+    mock_count(answer->is_stream ? &counters->streams_open : &counters->whole_open, 1);
 }
 
 void answer_count_end(struct worker *worker, const struct answer *answer, bool cancelled)

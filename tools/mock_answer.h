@@ -2,13 +2,14 @@
 //
 // mock_answer: how an answer leaves.
 //
-// An answer is a head and a number of steps. A whole reply has one step, its body; a stream has one step
-// per event. Nothing is stored: `render` writes step n into a sink whenever some of its bytes are due.
+// An answer is a head and a number of steps. A whole reply has one step, its body; a stream has
+// one step per event. Nothing is stored: `render` writes step n into a sink whenever some of its
+// bytes are due.
 //
 //     head   step 0   step 1   step 2  ...              a stream of 3 content pieces ("chunks"):
 //     |------|--------|--------|---->                   opening events, 3 pieces, closing events
-//     first_delay      gap      gap                     opening and first piece leave together, so do
-//                                                       the last piece and the closing
+//     first_delay      gap      gap                     opening and first piece leave together,
+//                                                       so do the last piece and the closing
 //
 // Scripted faults, all by counting events of a stream (or bytes of a whole body):
 //   cut_after    the connection is closed (or reset) behind them, without an end
@@ -16,8 +17,8 @@
 //   malformed    this event is broken: its JSON ends in the middle, or it is no SSE at all
 //   split        each event leaves in two pieces, some milliseconds apart
 //
-// One timer per answer. Output waits in the connection up to OUT_BYTES_MAX, then rendering pauses until the
-// kernel has taken it: a slow client costs no memory.
+// One timer per answer. Output waits in the connection up to OUT_BYTES_MAX, then rendering pauses
+// until the kernel has taken it: a slow client costs no memory.
 #ifndef TOOLS_MOCK_ANSWER_H
 #define TOOLS_MOCK_ANSWER_H
 

@@ -40,7 +40,8 @@ static void render_usage(struct sink *sink, const struct answer *answer, uint64_
     sink_text(sink, ",\"service_tier\":\"standard\"}");
 }
 
-// -------------------------------------------------------------------------------------------- whole
+// --------------------------------------------------------------------------------------------
+// whole
 
 static void message_calls(struct sink *sink, struct answer *answer)
 {
@@ -73,7 +74,8 @@ static void message_whole(struct sink *sink, struct answer *answer, uint64_t ste
     sink_text(sink, "}");
 }
 
-// ------------------------------------------------------------------------------------------- stream
+// -------------------------------------------------------------------------------------------
+// stream
 
 static void message_start(struct sink *sink, struct answer *answer)
 {
@@ -155,7 +157,8 @@ static void message_event(struct sink *sink, struct answer *answer, uint64_t ste
     }
 }
 
-// ------------------------------------------------------------------------------------------- others
+// -------------------------------------------------------------------------------------------
+// others
 
 static void count_whole(struct sink *sink, struct answer *answer, uint64_t step)
 {
@@ -176,7 +179,8 @@ static void models_whole(struct sink *sink, struct answer *answer, uint64_t step
     model_object(sink, SPAN("claude-sonnet-4-5"));
     sink_text(sink, ",");
     model_object(sink, SPAN("mock"));
-    sink_text(sink, "],\"has_more\":false,\"first_id\":\"claude-sonnet-4-5\",\"last_id\":\"mock\"}");
+    sink_text(sink, "],\"has_more\":false,\"first_id\":\"claude-sonnet-4-5\","
+                    "\"last_id\":\"mock\"}");
 }
 
 static void model_whole(struct sink *sink, struct answer *answer, uint64_t step)
@@ -217,9 +221,11 @@ void anthropic_settle(struct answer *answer)
                                                              : models_whole);
         return;
     }
-    // A ping follows the block's start when there is just one block, so that every block has the same plan.
+    // A ping follows the block's start when there is just one block, so that every block has the
+    // same plan.
     answer->is_stream = answer->ask.stream;
-    answer_plan(answer, (struct plan){.head = MESSAGE_HEAD, .blocks = answer->calls ? answer->calls : 1,
+    answer_plan(answer, (struct plan){.head = MESSAGE_HEAD,
+                                      .blocks = answer->calls ? answer->calls : 1,
                                       .open = answer->calls > 1 ? 1 : 2,
                                       .pieces = answer->script.chunks, .close = 1,
                                       .tail = MESSAGE_TAIL});

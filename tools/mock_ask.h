@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// mock_ask: what a request's JSON body wants, read in one pass while it arrives. Any size, cut anywhere;
-// the body itself is not kept. Strings are kept as they stand between their quotes, escapes and all,
-// so that they can be put into an answer as they are; keys are compared the same way.
+// mock_ask: what a request's JSON body wants, read in one pass while it arrives. Any size, cut
+// anywhere; the body itself is not kept. Strings are kept as they stand between their quotes,
+// escapes and all, so that they can be put into an answer as they are; keys are compared the same
+// way.
 #ifndef TOOLS_MOCK_ASK_H
 #define TOOLS_MOCK_ASK_H
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// The bytes of OpenAI's dialect: chat, completions, embeddings, models, files; and the mock's own counters.
-// Field order follows the provider's, so that captures can be compared by eye.
+// The bytes of OpenAI's dialect: chat, completions, embeddings, models, files; and the mock's own
+// counters. Field order follows the provider's, so that captures can be compared by eye.
 #include "tools/mock_answer.h"
 
 enum { DIMENSIONS_DEFAULT = 1536, DIMENSIONS_MAX = 65536 };
 
-static const char *const model_names[] = {"gpt-4o", "gpt-4o-mini", "text-embedding-3-small", "mock"};
+static const char *const model_names[] = {"gpt-4o", "gpt-4o-mini", "text-embedding-3-small",
+                                          "mock"};
 
 static void member_number(struct sink *sink, const char *prefix, uint64_t number)
 {
@@ -45,7 +46,8 @@ static void render_call_id(struct sink *sink, const struct answer *answer, uint6
     member_number(sink, "_", block);
 }
 
-// -------------------------------------------------------------------------------------- chat, whole
+// -------------------------------------------------------------------------------------- chat,
+// whole
 
 static void chat_calls(struct sink *sink, struct answer *answer)
 {
@@ -80,7 +82,8 @@ static void chat_whole(struct sink *sink, struct answer *answer, uint64_t step)
     sink_text(sink, ",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_mock\"}");
 }
 
-// ------------------------------------------------------------------------------------- chat, stream
+// ------------------------------------------------------------------------------------- chat,
+// stream
 
 static void chat_event_begin(struct sink *sink, const struct answer *answer)
 {
@@ -173,7 +176,8 @@ static void chat_event(struct sink *sink, struct answer *answer, uint64_t step)
     }
 }
 
-// -------------------------------------------------------------------------------------- completions
+// --------------------------------------------------------------------------------------
+// completions
 
 static void completion_whole(struct sink *sink, struct answer *answer, uint64_t step)
 {
@@ -214,7 +218,8 @@ static void completion_event(struct sink *sink, struct answer *answer, uint64_t 
     }
 }
 
-// --------------------------------------------------------------------------------------- embeddings
+// ---------------------------------------------------------------------------------------
+// embeddings
 
 // Number `i` of embedding `index`: sixty-fourths from -1 to 1, exact both as text and as a float.
 static int embedding_value(uint64_t index, uint64_t i)
@@ -249,7 +254,8 @@ static uint8_t embedding_byte(uint64_t index, uint64_t at)
 
 static void embedding_base64(struct sink *sink, uint64_t index, uint64_t dimensions)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint64_t len = dimensions * 4;
     sink_text(sink, "\"");
     for (uint64_t at = 0; at < len; at += 3) {
@@ -291,7 +297,8 @@ static void embeddings_whole(struct sink *sink, struct answer *answer, uint64_t 
     sink_text(sink, "}}");
 }
 
-// ------------------------------------------------------------------------------- models, files, stats
+// ------------------------------------------------------------------------------- models, files,
+// stats
 
 static void model_object(struct sink *sink, struct span name)
 {
@@ -315,7 +322,8 @@ static void model_whole(struct sink *sink, struct answer *answer, uint64_t step)
     model_object(sink, span_of(answer->path_model, answer->path_model_len));
 }
 
-// `bytes` is the whole multipart body, and mock_crc32 (the one of zlib) proves that each of them came.
+// `bytes` is the whole multipart body, and mock_crc32 (the one of zlib) proves that each of them
+// came.
 static void file_whole(struct sink *sink, struct answer *answer, uint64_t step)
 {
     sink_text(sink, "{\"id\":\"");
@@ -362,7 +370,8 @@ void openai_error(struct sink *sink, struct answer *answer, uint64_t step)
     sink_text(sink, answer->error_code ? "\"}}" : "}}");
 }
 
-// ------------------------------------------------------------------------------------------- settle
+// -------------------------------------------------------------------------------------------
+// settle
 
 static void chat_settle(struct answer *answer)
 {

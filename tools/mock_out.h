@@ -2,8 +2,8 @@
 //
 // mock_out: answers are rendered, not stored. Two things live here.
 //
-// struct sink is what a renderer writes into. It keeps only the bytes that fall into a window of the
-// whole rendering and counts the rest, so that one function serves four purposes:
+// struct sink is what a renderer writes into. It keeps only the bytes that fall into a window of
+// the whole rendering and counts the rest, so that one function serves four purposes:
 //
 //   window [0, 0)       how long is it?
 //   window [0, all)     write it
@@ -11,11 +11,12 @@
 //   window [0, n)       the part before a cut, a split, a malformed end
 //
 //   rendering  . . . . . . . . . . . . . . . .
-//   inner        [- - - - - - - - - -)             a part of an event (split in two chunks, malformed)
+//   inner        [- - - - - - - - - -)             a part of an event (split, malformed)
 //   outer            [= = = = =)                   what is wanted now: these bytes are kept
 //
-// struct out packs kept bytes densely into the core's write buffers: many streams share one buffer, each
-// piece pushed holds a reference. Room is asked for before rendering starts, so rendering cannot fail.
+// struct out packs kept bytes densely into the core's write buffers: many streams share one
+// buffer, each piece pushed holds a reference. Room is asked for before rendering starts, so
+// rendering cannot fail.
 #ifndef TOOLS_MOCK_OUT_H
 #define TOOLS_MOCK_OUT_H
 
@@ -62,8 +63,8 @@ void sink_span(struct sink *sink, struct span span);
 void sink_number(struct sink *sink, uint64_t number);
 void sink_hex(struct sink *sink, uint64_t number, int digits);
 
-// Content. A token is "tok17 "; filler is the fixed pattern of FILLER_PERIOD letters from its beginning.
-// None of their bytes needs an escape in JSON.
+// Content. A token is "tok17 "; filler is the fixed pattern of FILLER_PERIOD letters from its
+// beginning. None of their bytes needs an escape in JSON.
 #define MOCK_FILLER "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz-+"
 enum { FILLER_PERIOD = 64 };
 void sink_token(struct sink *sink, uint64_t number);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The bytes of OpenAI's Responses API. Every event names its type twice and carries a sequence_number that
-// rises by one: here it is simply the number of the step.
+// The bytes of OpenAI's Responses API. Every event names its type twice and carries a
+// sequence_number that rises by one: here it is simply the number of the step.
 #include "tools/mock_answer.h"
 
 static void member_number(struct sink *sink, const char *prefix, uint64_t number)
@@ -46,7 +46,8 @@ static void render_usage(struct sink *sink, const struct answer *answer)
 {
     uint64_t input = answer_prompt_tokens(answer), output = answer_completion_tokens(answer);
     member_number(sink, "{\"input_tokens\":", input);
-    member_number(sink, ",\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":", output);
+    sink_text(sink, ",\"input_tokens_details\":{\"cached_tokens\":0}");
+    member_number(sink, ",\"output_tokens\":", output);
     member_number(sink, ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":",
                   input + output);
     sink_text(sink, "}");
@@ -68,8 +69,8 @@ static void render_response(struct sink *sink, struct answer *answer, bool compl
     sink_text(sink, "],\"parallel_tool_calls\":true,\"previous_response_id\":null,"
                     "\"reasoning\":{\"effort\":null,\"summary\":null},\"service_tier\":\"default\","
                     "\"store\":true,\"temperature\":1.0,\"text\":{\"format\":{\"type\":\"text\"}},"
-                    "\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":1.0,\"truncation\":\"disabled\","
-                    "\"usage\":");
+                    "\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":1.0,"
+                    "\"truncation\":\"disabled\",\"usage\":");
     if (complete)
         render_usage(sink, answer);
     else
@@ -82,7 +83,8 @@ static void response_whole(struct sink *sink, struct answer *answer, uint64_t st
     render_response(sink, answer, true);
 }
 
-// ------------------------------------------------------------------------------------------- stream
+// -------------------------------------------------------------------------------------------
+// stream
 
 static void event_begin(struct sink *sink, const char *type, uint64_t step)
 {
@@ -93,8 +95,8 @@ static void event_begin(struct sink *sink, const char *type, uint64_t step)
     member_number(sink, "\",\"sequence_number\":", step);
 }
 
-static void event_response(struct sink *sink, struct answer *answer, const char *type, uint64_t step,
-                           bool complete)
+static void event_response(struct sink *sink, struct answer *answer, const char *type,
+                           uint64_t step, bool complete)
 {
     event_begin(sink, type, step);
     sink_text(sink, ",\"response\":");

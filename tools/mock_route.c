@@ -82,7 +82,8 @@ static void route_path(struct answer *answer, const struct h1_head *head)
 {
     const struct route *route = route_find(answer, path_of(head->target));
     if (!route) {
-        answer_refuse(answer, 404, "unknown_url", "Unknown request URL. This mock does not know it.");
+        answer_refuse(answer, 404, "unknown_url",
+                      "Unknown request URL. This mock does not know it.");
         return;
     }
     answer->api = route->api;
@@ -229,7 +230,8 @@ static void script_field(struct answer *answer, const struct h1_field *field)
         answer_refuse(answer, 400, "mock_field", message);
         return;
     }
-    // A misspelt order would make a test prove nothing. (A name has no bytes that JSON would escape.)
+    // A misspelt order would make a test prove nothing. (A name has no bytes that JSON would
+    // escape.)
     snprintf(message, sizeof message, "the mock knows no field %.*s",
              (int)(field->name.len > 60 ? 60 : field->name.len), field->name.ptr);
     answer_refuse(answer, 400, "mock_field", message);
@@ -311,8 +313,8 @@ void answer_settle(struct worker *worker, struct answer *answer)
     if (answer->status == 200 && answer->script.status != 200 && answer->api != API_STATS) {
         answer->status = (uint16_t)answer->script.status;
         if (answer->status >= 300)
-            snprintf(answer->error, sizeof answer->error, "The mock was told to answer with status %u.",
-                     answer->status);
+            snprintf(answer->error, sizeof answer->error,
+                     "The mock was told to answer with status %u.", answer->status);
     }
     if (answer->status >= 300) {
         answer_whole(answer, answer->anthropic ? anthropic_error : openai_error);

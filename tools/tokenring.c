@@ -144,8 +144,10 @@ static int explain(const struct config *config, const uint8_t *body, size_t len)
     struct route route = {.provider = -1};
     struct route_choice choice;
     if (!route_model(&choice, config, &route, (const char *)peek.model, peek.model_len, 0)) {
-        fprintf(stderr, "tokenring: no provider serves the model \"%s\": list it under models:, or "
-                        "set --default-provider\n", (const char *)peek.model);
+        fprintf(stderr,
+                "tokenring: no provider serves the model \"%s\": list it under models:, or "
+                "set --default-provider\n",
+                (const char *)peek.model);
         return EXIT_FAILED;
     }
     const struct config_provider *provider = &config->provider[choice.provider];

@@ -13,7 +13,7 @@ import assert from 'node:assert/strict';
 import net from 'node:net';
 import { within } from './runner.mjs';
 
-const READ_SECONDS = 10;
+const READ_SECONDS = 15;
 
 // A head as it came: the start line, and the fields in order.
 export class Head {
@@ -213,13 +213,16 @@ export class Wire {
         return { ...answer, body: await this.rest() };
     }
     // A chunked response that may break off: { head, body, clean }. Clean means the last chunk came.
-    async stream() {
+    async stream(each = () => {}) {
         const head = await this.head();
         const parts = [];
         let clean = true;
         try {
             assert.ok(head.chunked, `a streamed answer is chunked: ${head.text}`);
-            await this.chunks((part) => parts.push(part));
+            await this.chunks((part) => {
+                parts.push(part);
+                each(part);
+            });
         } catch (error) {
             if (error instanceof assert.AssertionError) throw error;
             if (!/the peer closed/.test(error.message)) throw error;

@@ -362,13 +362,13 @@ Test(h1, field_count_is_bounded)
     // H1_FIELDS_MAX fields are parsed, one more is TOO_LARGE.
     static struct h1_head head;
     char text[32 + 6 * (H1_FIELDS_MAX + 1)];
-    size_t len = (size_t)sprintf(text, "GET / HTTP/1.1\r\n");
+    size_t len = (size_t)snprintf(text, sizeof text, "GET / HTTP/1.1\r\n");
     for (int i = 0; i < H1_FIELDS_MAX; i++)
-        len += (size_t)sprintf(text + len, "A: b\r\n");
-    sprintf(text + len, "\r\n");
+        len += (size_t)snprintf(text + len, sizeof text - len, "A: b\r\n");
+    snprintf(text + len, sizeof text - len, "\r\n");
     cr_expect_eq(feed_whole(REQUEST, &head, text, len + 2), H1_OK);
     cr_expect_eq(head.field_count, H1_FIELDS_MAX);
-    len += (size_t)sprintf(text + len, "A: b\r\n\r\n");
+    len += (size_t)snprintf(text + len, sizeof text - len, "A: b\r\n\r\n");
     cr_expect_eq(verdict_of(REQUEST, &head, text, len), H1_TOO_LARGE);
 }
 
