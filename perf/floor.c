@@ -32,6 +32,7 @@
 #include <strings.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -76,6 +77,7 @@ static _Alignas(4096) char buffer_bytes[BUFFERS][BUFFER_SIZE];
 static _Alignas(4096) struct io_uring_buf buffer_slots[BUFFERS];
 static struct io_uring_buf_ring *const buffer_ring = (struct io_uring_buf_ring *)buffer_slots;
 static bool vectored;
+static int64_t burn_ns; // --burn-ns: known extra work at each receive, to test the bench with
 static struct sockaddr_in upstream_addr;
 static int listen_fd;
 static LIST_HEAD(, conn) pool = LIST_HEAD_INITIALIZER(pool);
@@ -323,9 +325,24 @@ static void unpair(struct conn *up)
 
 // --- completions -------------------------------------------------------------------------------
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static void burn(void)
+{
+    for (int64_t end = now_ns() + burn_ns; now_ns() < end;)
+        ;
+}
+
 static void on_bytes(struct conn *conn, struct buffer *buffer, int len)
 {
     buffer->len = (uint32_t)len;
+    if (burn_ns)
+        burn();
     if (!conn->closing && conn->is_client && !conn->peer)
         pair(conn);
     if (conn->closing || !conn->peer) { // an idle upstream must not speak
@@ -474,11 +491,9 @@ static void pin(const char *text)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"listen", 1, NULL, 'l'},
-                                            {"upstream", 1, NULL, 'u'},
-                                            {"cpu", 1, NULL, 'c'},
-                                            {"vectored", 0, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"listen", 1, NULL, 'l'},  {"upstream", 1, NULL, 'u'},
+                                            {"cpu", 1, NULL, 'c'},     {"vectored", 0, NULL, 'v'},
+                                            {"burn-ns", 1, NULL, 'b'}, {NULL, 0, NULL, 0}};
     const char *listen_text = NULL, *upstream_text = NULL;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -486,6 +501,7 @@ int main(int argc, char **argv)
         case 'u': upstream_text = optarg; break;
         case 'c': pin(optarg); break;
         case 'v': vectored = true; break;
+        case 'b': burn_ns = strtol(optarg, NULL, 10); break;
         default:
             listen_text = NULL;
             optind = argc;
@@ -493,7 +509,8 @@ int main(int argc, char **argv)
         }
     }
     if (!listen_text || !upstream_text) {
-        fputs("usage: floor --listen ADDR:PORT --upstream ADDR:PORT [--cpu N] [--vectored]\n",
+        fputs("usage: floor --listen ADDR:PORT --upstream ADDR:PORT [--cpu N] [--vectored]"
+              " [--burn-ns N]\n",
               stderr);
         return 2;
     }

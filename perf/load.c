@@ -2,7 +2,7 @@
 //
 // perf-load: load generator and upstream of the bench, in one thread on one core.
 //
-//   perf-load [--listen PORT] [--cpu N] [--small-heads]
+//   perf-load [--listen PORT] [--cpu N] [--small-heads] [--spin] [--window-file FILE]
 //
 // With --listen it is the upstream at 127.0.0.1:PORT. Commands come on stdin, one a line, options
 // as key=value; answers go to stdout as JSON, one object a line, the last of a command carrying
@@ -10,18 +10,19 @@
 //
 //   subject NAME PORT PID[,PID...]
 //     A program under test; its CPU is read from these processes.
-//   whole rounds=N slice_ms=N connections=N
+//   whole rounds=N slice_ms=N connections=N [spin=0]
 //     Slices of a closed loop, subject after subject.
-//   sse rounds=N connections=N chunks=N bytes=N window=N
+//   sse rounds=N connections=N chunks=N bytes=N window=N [spin=0]
 //     A slice is one stream on each connection.
-//   latency blocks=N requests=N
-//     One connection; the subjects take turns by request. A subject may be the upstream itself.
+//   latency blocks=N requests=N turn=N
+//     One connection; each subject gets `turn` requests, then the next, until it had `requests`.
+//     A subject may be the upstream itself.
 //   hold subject=NAME connections=N chunks=N
 //     Open connections that did one request (chunks=0) or hold a stream that went silent after its
 //     first event.
 //   paced subject=NAME connections=N chunks=N bytes=N gap_ms=N
 //     Streams that are all open at the same time.
-//   loop subject=NAME seconds=N connections=N chunks=N bytes=N window=N
+//   loop subject=NAME seconds=N connections=N chunks=N bytes=N window=N [spin=0]
 //     Steady load, for profilers.
 //   close
 //     All client connections.
@@ -29,7 +30,10 @@
 //     All subjects.
 //
 // A slice begins and ends with the subject at rest, so that its CPU clock stands still when it is
-// read. Inside a slice this process spins: waking it is not part of the subject's bill.
+// read. Inside a slice this process spins: waking it is not part of the subject's bill. With spin=0
+// it sleeps when it has nothing to do: for a client that shares its core with the subject. The
+// upstream is another process then (--spin: one that never sleeps), and the two share a window
+// file.
 #include <getopt.h>
 #include <sched.h>
 #include <stdio.h>
@@ -41,6 +45,7 @@
 
 #include "perf/load_client.h"
 #include "perf/load_upstream.h"
+#include "perf/load_window.h"
 
 enum {
     COMMAND_MAX = 512,
@@ -171,7 +176,7 @@ static void slice_report(const char *phase, uint32_t round, const struct subject
 
 // Every connection sends, then `done` decides who sends again, then the subject comes to rest.
 static void slice(const char *phase, uint32_t round, struct subject *subject, uint32_t connections,
-                  uint64_t length_ns)
+                  bool spin, uint64_t length_ns)
 {
     subject_reset(subject);
     subject_connect(subject, connections);
@@ -182,7 +187,7 @@ static void slice(const char *phase, uint32_t round, struct subject *subject, ui
     for (uint32_t i = 0; i < subject->client_count; i++)
         if (subject->client[i]->source.fd >= 0)
             client_send(subject->client[i], the_order);
-    drive(subject, 0, true);
+    drive(subject, 0, spin);
     wall_ns = now_ns() - wall_ns;
     load_ns = own_cpu_ns() - load_ns;
     pause_ns(SETTLE_NS);
@@ -196,10 +201,11 @@ static void rounds(const char *phase, const char *command, uint64_t length_ns)
     uint32_t order[SUBJECTS_MAX];
     uint32_t count = option(command, "rounds", 20) + WARM_ROUNDS;
     uint32_t connections = option(command, "connections", 64);
+    bool spin = option(command, "spin", 1);
     for (uint32_t round = 0; round < count; round++) {
         shuffle(order);
         for (uint32_t i = 0; i < subject_count; i++)
-            slice(phase, round, &subjects[order[i]], connections, length_ns);
+            slice(phase, round, &subjects[order[i]], connections, spin, length_ns);
         fflush(stdout);
     }
     answer_end(command);
@@ -236,7 +242,7 @@ static void run_sse(const char *command)
 {
     the_order = order_option(command);
     set_done(NULL);
-    rounds(the_order.window ? "sse_window" : "sse", command, 0);
+    rounds("sse", command, 0);
 }
 
 // --- latency -----------------------------------------------------------------------------------
@@ -268,20 +274,22 @@ static uint64_t one_request(struct subject *subject)
     return drive(subject, 0, true) && !subject->errors ? client->took_ns : 0;
 }
 
-// requests x subjects, one at a time; took[subject][i] of this block.
-static void latency_block(uint64_t *took[], uint32_t requests)
+// One request at a time, `turn` of them to each subject in a row; took[subject][i] of this block.
+static void latency_block(uint64_t *took[], uint32_t requests, uint32_t turn)
 {
     uint32_t order[SUBJECTS_MAX];
-    for (uint32_t i = 0; i < requests; i++) {
+    for (uint32_t at = 0; at < requests; at += turn) {
         shuffle(order);
         for (uint32_t k = 0; k < subject_count; k++)
-            took[order[k]][i] = one_request(&subjects[order[k]]);
+            for (uint32_t i = at; i < at + turn && i < requests; i++)
+                took[order[k]][i] = one_request(&subjects[order[k]]);
     }
 }
 
 static void run_latency(const char *command)
 {
     uint32_t blocks = option(command, "blocks", 20), requests = option(command, "requests", 100);
+    uint32_t turn = option(command, "turn", 1);
     uint64_t *took[SUBJECTS_MAX], *all[SUBJECTS_MAX];
     the_order = (struct order){0};
     set_done(NULL);
@@ -293,9 +301,9 @@ static void run_latency(const char *command)
         if (!took[k] || !all[k])
             die("memory");
     }
-    latency_block(took, requests); // warm
+    latency_block(took, requests, turn); // warm
     for (uint32_t block = 0; block < blocks; block++) {
-        latency_block(took, requests);
+        latency_block(took, requests, turn);
         for (uint32_t k = 0; k < subject_count; k++) {
             memcpy(all[k] + (size_t)block * requests, took[k], requests * sizeof **took);
             latency_report("latency", block, &subjects[k], took[k], requests);
@@ -412,7 +420,7 @@ static void run_loop(const char *command)
     the_order = order_option(command);
     set_done(again_until_slice_end);
     slice("loop", WARM_ROUNDS, subject, option(command, "connections", 64),
-          (uint64_t)option(command, "seconds", 5) * 1000000000);
+          option(command, "spin", 1), (uint64_t)option(command, "seconds", 5) * 1000000000);
     answer_end(command);
 }
 
@@ -494,11 +502,11 @@ static void stdin_ready(struct source *source, uint32_t events)
         line[line_len++] = c;
 }
 
-static void serve(void)
+static void serve(bool spin)
 {
     for (;;) {
         int due = upstream_pump();
-        loop_turn(due);
+        loop_turn(spin ? 0 : due);
         if (!line_complete)
             continue;
         char command[COMMAND_MAX];
@@ -521,18 +529,21 @@ static void pin(const char *text)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"listen", 1, NULL, 'l'},
-                                            {"cpu", 1, NULL, 'c'},
-                                            {"small-heads", 0, NULL, 's'},
-                                            {NULL, 0, NULL, 0}};
-    bool small_heads = false;
+    static const struct option options[] = {{"listen", 1, NULL, 'l'},      {"cpu", 1, NULL, 'c'},
+                                            {"small-heads", 0, NULL, 's'}, {"spin", 0, NULL, 'S'},
+                                            {"window-file", 1, NULL, 'w'}, {NULL, 0, NULL, 0}};
+    bool small_heads = false, spin = false;
+    const char *window_file = NULL;
     for (int flag; (flag = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (flag) {
         case 'l': upstream_port = (uint16_t)strtoul(optarg, NULL, 10); break;
         case 'c': pin(optarg); break;
         case 's': small_heads = true; break;
+        case 'S': spin = true; break;
+        case 'w': window_file = optarg; break;
         default:
-            fprintf(stderr, "usage: perf-load [--listen PORT] [--cpu N] [--small-heads]\n");
+            fprintf(stderr, "usage: perf-load [--listen PORT] [--cpu N] [--small-heads] [--spin] "
+                            "[--window-file FILE]\n");
             return 2;
         }
     }
@@ -541,10 +552,11 @@ int main(int argc, char **argv)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     wire_init(small_heads);
+    window_init(window_file);
     loop_init();
     if (upstream_port)
         upstream_listen(upstream_port);
     struct source input = {stdin_ready, STDIN_FILENO};
     loop_add(&input);
-    serve();
+    serve(spin);
 }

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "perf/load_upstream.h"
+#include "perf/load_window.h"
 
 enum { READ_MAX = 65536 };
 
@@ -55,7 +55,7 @@ static void client_take(struct client *client, size_t len)
     subject->chunks += reader->chunks_seen - chunks_before;
     subject->open += !had_head && state != READER_HEAD && reader->order.chunks;
     if (reader->order.window && reader->chunks_seen != chunks_before)
-        upstream_progress(reader->order.nonce, reader->chunks_seen);
+        window_set(reader->order.nonce, reader->chunks_seen);
     if (state == READER_BAD)
         client_fail(client, reader->fault);
     else if (state == READER_DONE)

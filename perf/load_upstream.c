@@ -10,16 +10,18 @@
 #include <sys/socket.h>
 
 #include "perf/load_loop.h"
+#include "perf/load_window.h"
 #include "perf/load_wire.h"
 
-enum { REQUEST_MAX = 4096, WINDOWED_MAX = 65536, HEAD_CHUNK = UINT32_MAX };
+enum { REQUEST_MAX = 4096, HEAD_CHUNK = UINT32_MAX };
 
 enum session_state {
     SESSION_READING,
     SESSION_READY,   // in `ready`: may write its next chunk now
     SESSION_WAITING, // in `timed`: next chunk at due_ns
     SESSION_BLOCKED, // the socket is full: epoll tells
-    SESSION_HELD,    // window closed, or on hold for good
+    SESSION_AHEAD,   // in `ahead`: the client must catch up first
+    SESSION_HELD,    // silent for good
 };
 
 struct session {
@@ -27,9 +29,8 @@ struct session {
     enum session_state state;
     TAILQ_ENTRY(session) link;
     struct order order;
-    uint32_t index;    // next chunk; HEAD_CHUNK: the head comes first
-    uint32_t written;  // bytes of it the socket took already
-    uint32_t progress; // chunks the client has checked
+    uint32_t index;   // next chunk; HEAD_CHUNK: the head comes first
+    uint32_t written; // bytes of it the socket took already
     uint64_t due_ns;
     uint32_t in_len;
     char in[REQUEST_MAX];
@@ -38,8 +39,8 @@ struct session {
 TAILQ_HEAD(session_list, session);
 static struct session_list ready = TAILQ_HEAD_INITIALIZER(ready);
 static struct session_list timed = TAILQ_HEAD_INITIALIZER(timed); // by due_ns: one gap per run
+static struct session_list ahead = TAILQ_HEAD_INITIALIZER(ahead);
 static uint32_t ready_count;
-static struct session *windowed[WINDOWED_MAX];
 static uint64_t faults;
 
 uint64_t upstream_faults(void)
@@ -47,25 +48,27 @@ uint64_t upstream_faults(void)
     return faults;
 }
 
+static struct session_list *list_of(enum session_state state)
+{
+    switch (state) {
+    case SESSION_READY: return &ready;
+    case SESSION_WAITING: return &timed;
+    case SESSION_AHEAD: return &ahead;
+    default: return NULL;
+    }
+}
+
 static void session_move(struct session *session, enum session_state state)
 {
-    if (session->state == SESSION_READY) {
-        TAILQ_REMOVE(&ready, session, link);
-        ready_count--;
-    } else if (session->state == SESSION_WAITING) {
-        TAILQ_REMOVE(&timed, session, link);
-    } else if (session->state == SESSION_BLOCKED) {
-        loop_want_write(&session->source, false);
-    }
+    struct session_list *from = list_of(session->state), *to = list_of(state);
+    if (from)
+        TAILQ_REMOVE(from, session, link);
+    if (to)
+        TAILQ_INSERT_TAIL(to, session, link);
+    if ((session->state == SESSION_BLOCKED) != (state == SESSION_BLOCKED))
+        loop_want_write(&session->source, state == SESSION_BLOCKED);
+    ready_count += (state == SESSION_READY) - (session->state == SESSION_READY);
     session->state = state;
-    if (state == SESSION_READY) {
-        TAILQ_INSERT_TAIL(&ready, session, link);
-        ready_count++;
-    } else if (state == SESSION_WAITING) {
-        TAILQ_INSERT_TAIL(&timed, session, link);
-    } else if (state == SESSION_BLOCKED) {
-        loop_want_write(&session->source, true);
-    }
 }
 
 static void session_end(struct session *session)
@@ -73,8 +76,6 @@ static void session_end(struct session *session)
     if (session->state != SESSION_READING && session->state != SESSION_HELD)
         faults++;
     session_move(session, SESSION_READING);
-    if (windowed[session->order.nonce % WINDOWED_MAX] == session)
-        windowed[session->order.nonce % WINDOWED_MAX] = NULL;
     loop_close(&session->source);
     free(session);
 }
@@ -85,9 +86,10 @@ static void stream_next(struct session *session)
     uint32_t index = session->index;
     if (index == order->chunks)
         session_move(session, SESSION_READING);
-    else if ((order->hold && index >= order->hold) ||
-             (order->window && index >= session->progress + order->window))
+    else if (order->hold && index >= order->hold)
         session_move(session, SESSION_HELD);
+    else if (order->window && index >= window_get(order->nonce) + order->window)
+        session_move(session, SESSION_AHEAD);
     else if (order->gap_ms && index)
         session_move(session, SESSION_WAITING);
     else
@@ -120,21 +122,10 @@ static void stream_write(struct session *session)
 static void stream_start(struct session *session)
 {
     session->index = HEAD_CHUNK;
-    session->written = session->progress = 0;
+    session->written = 0;
     session->due_ns = now_ns();
-    if (session->order.window)
-        windowed[session->order.nonce % WINDOWED_MAX] = session;
+    window_set(session->order.nonce, 0);
     session_move(session, SESSION_READY);
-}
-
-void upstream_progress(uint32_t nonce, uint32_t chunks)
-{
-    struct session *session = windowed[nonce % WINDOWED_MAX];
-    if (!session || session->order.nonce != nonce)
-        return;
-    session->progress = chunks;
-    if (session->state == SESSION_HELD)
-        stream_next(session);
 }
 
 static void wake_timed(void)
@@ -145,13 +136,24 @@ static void wake_timed(void)
         session_move(session, SESSION_READY);
 }
 
+static void wake_ahead(void)
+{
+    struct session *session, *next;
+    for (session = TAILQ_FIRST(&ahead); session; session = next) {
+        next = TAILQ_NEXT(session, link);
+        if (session->index < window_get(session->order.nonce) + session->order.window)
+            session_move(session, SESSION_READY);
+    }
+}
+
 int upstream_pump(void)
 {
     if (!TAILQ_EMPTY(&timed))
         wake_timed();
+    wake_ahead();
     for (uint32_t turns = ready_count; turns && ready_count; turns--)
         stream_write(TAILQ_FIRST(&ready)); // which moves it to the end, or out
-    if (ready_count)
+    if (ready_count || !TAILQ_EMPTY(&ahead))
         return 0;
     if (TAILQ_EMPTY(&timed))
         return -1;

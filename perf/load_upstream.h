@@ -12,8 +12,6 @@ void upstream_listen(uint16_t port);
 // Writes what is due: one chunk for each stream that may. Returns the milliseconds until there is
 // more to do (0: at once, -1: nothing is planned).
 int upstream_pump(void);
-// The client has checked `chunks` chunks of this stream: moves the window of an order that has one.
-void upstream_progress(uint32_t nonce, uint32_t chunks);
 // Requests that could not be understood, streams whose reader left before the end.
 uint64_t upstream_faults(void);
 

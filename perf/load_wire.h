@@ -38,7 +38,7 @@ struct order {
     uint32_t window; // chunks the client may be behind; 0: as many as the sockets take
 };
 
-// small_heads: five and four fields instead of the seventeen and nineteen of the real thing.
+// small_heads: six and four fields instead of the seventeen and eighteen of the real thing.
 void wire_init(bool small_heads);
 
 // Each writes one complete message and returns its length.

@@ -20,11 +20,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 PEERS = os.path.join(HERE, "peers")
-SUBJECT_CPU, LOAD_CPU = 0, 1
+CPUS = sorted(os.sched_getaffinity(0))
+SUBJECT_CPU, LOAD_CPU = CPUS[0], CPUS[-1]  # the same if there is only one, which compare refuses
 PORT_FIRST = 21000
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 APT = {"nginx": "nginx-light", "haproxy": "haproxy"}
+BURN_NS = 500  # what "floor+" wastes at each receive
 MEMORY_CONNECTIONS = 9000  # what a peer must be able to hold, both sides counted
 
 
@@ -35,8 +37,8 @@ class Failure(Exception):
 # --- this process -------------------------------------------------------------------------------
 
 def enter_namespace():
-    """Start again in a network namespace of our own, if we may: loopback only, nothing of the host's
-    traffic or firewall in the way, and sysctls that end with us. Returns whether we are in one."""
+    """Start again in a network namespace of our own, if we may: loopback only, nothing of the
+    host's traffic or firewall in the way, and sysctls that end with us. Returns whether we are."""
     if os.environ.get("PERF_NAMESPACE") == "1":
         _loopback_up()
         return True
@@ -88,7 +90,10 @@ def raise_file_limit():
 def take_lock():
     """One bench at a time: two would measure each other. The lock ends with the process."""
     path = os.path.join(tempfile.gettempdir(), "tokenring-perf.lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -194,7 +199,9 @@ class Stage:
     """Starts programs and ends every one of them, by its own pid, whatever happens."""
 
     def __init__(self, programs, fifo):
-        self.programs, self.fifo = programs, fifo
+        self.programs = programs
+        # In the contest nobody is preempted: not by others (FIFO, if we may), not by each other.
+        self.policy = os.SCHED_FIFO if fifo else os.SCHED_BATCH
         self.scratch = tempfile.mkdtemp(prefix="tokenring-perf-")
         self.processes = []
         self.port_next = PORT_FIRST
@@ -223,7 +230,9 @@ class Stage:
         kind = "floor" if name.startswith("floor") else name
         path = self.programs[kind]
         if kind == "floor":
-            return [path, "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}"]
+            burn = ["--burn-ns", str(BURN_NS)] if name == "floor+" else []
+            return [path, "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}",
+                    *burn]
         if kind == "nginx":
             user = "user root;" if os.geteuid() == 0 else ""
             return [path, "-e", "stderr", "-c", self._template(
@@ -235,36 +244,38 @@ class Stage:
         argv = [path, "serve", "-l", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{self.port()}",
                 "-p", f"up=openai+http://127.0.0.1:{upstream}/v1"]
         if not defaults:
-            cpus = ",".join(str(cpu) for cpu in range(workers))
+            cpus = ",".join(str(cpu) for cpu in CPUS[:workers])
             argv += ["-w", str(workers), "--cpus", cpus, "--log-level", "warn",
                      "--upstream-connections", "9500"]
         return argv
 
-    def _arrange(self, cpu, fifo):
+    def _arrange(self, cpu, contest):
         def in_child():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours; we end them
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # should we be killed
             if cpu is not None:
                 os.sched_setaffinity(0, {cpu})
-            if fifo:
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            if contest:
+                os.sched_setscheduler(0, self.policy,
+                                      os.sched_param(int(self.policy == os.SCHED_FIFO)))
         return in_child
 
-    def spawn(self, argv, cpu, fifo, **options):
-        process = subprocess.Popen(argv, preexec_fn=self._arrange(cpu, fifo), stderr=self.log,
+    def spawn(self, argv, cpu, contest, **options):
+        process = subprocess.Popen(argv, preexec_fn=self._arrange(cpu, contest), stderr=self.log,
                                    cwd=self.scratch, **options)
         self.processes.append(process)
         return process
 
-    def start(self, name, upstream, cpu=SUBJECT_CPU, fifo=None, workers=1, defaults=False):
+    def start(self, name, upstream, contest=False, workers=1, defaults=False):
+        """A subject. In a contest it is pinned and scheduled like its rivals."""
         port = self.port()
-        process = self.spawn(self.argv(name, port, upstream, workers, defaults), cpu,
-                             self.fifo if fifo is None else fifo,
+        process = self.spawn(self.argv(name, port, upstream, workers, defaults),
+                             SUBJECT_CPU if contest else None, contest,
                              stdin=subprocess.DEVNULL, stdout=self.log)
-        self._wait_port(name, port, process)
+        self.wait_port(name, port, process)
         return Program(name, port, process)
 
-    def _wait_port(self, name, port, process, seconds=10):
+    def wait_port(self, name, port, process, seconds=10):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if process.poll() is not None:
@@ -307,17 +318,15 @@ class Stage:
 
 
 class Load:
-    """A perf-load process: commands in, JSON out."""
+    """A perf-load process: commands in, JSON out. With a port it is (also) the upstream."""
 
-    def __init__(self, stage, port=None, cpu=LOAD_CPU, fifo=None, small_heads=False):
-        argv = [stage.programs["perf-load"]]
-        argv += ["--listen", str(port)] if port else []
-        argv += ["--small-heads"] if small_heads else []
+    def __init__(self, stage, port=None, cpu=None, contest=False, flags=()):
+        argv = [stage.programs["perf-load"], *(["--listen", str(port)] if port else []), *flags]
         self.port = port
-        self.process = stage.spawn(argv, cpu, stage.fifo if fifo is None else fifo,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = stage.spawn(argv, cpu, contest, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True)
         if port:
-            stage._wait_port("perf-load", port, self.process)
+            stage.wait_port("perf-load", port, self.process)
 
     def command(self, text, on_line=None):
         """Runs one command; returns its answers but the last."""
@@ -338,3 +347,34 @@ class Load:
     def add(self, program):
         pids = ",".join(str(pid) for pid in program.pids())
         self.command(f"subject {program.name} {program.port} {pids}")
+
+
+class Contest:
+    """Load, upstream and subjects, all alive at once, subjects on one CPU.
+
+    apart: client and upstream are one process on another CPU.
+    full:  only the upstream is on the other CPU; the client shares that of the subjects and sleeps
+           when it has nothing to do. That core is then never idle: docs/PERF.md says what for."""
+
+    def __init__(self, stage, kind, names, flags=()):
+        self.stage, self.kind = stage, kind
+        port = stage.port()
+        if kind == "apart":
+            self.load = self.upstream = Load(stage, port, LOAD_CPU, True, flags)
+        else:
+            flags = [*flags, "--window-file", os.path.join(stage.scratch, "window")]
+            self.upstream = Load(stage, port, LOAD_CPU, True, [*flags, "--spin"])
+            self.load = Load(stage, None, SUBJECT_CPU, True, flags)
+        self.spin = int(kind == "apart")
+        self.programs = [stage.start(name, port, contest=True) for name in names]
+        for program in self.programs:
+            self.load.add(program)
+
+    def pids(self):
+        return sorted({pid for program in self.programs for pid in program.pids()} |
+                      {self.load.process.pid, self.upstream.process.pid})
+
+    def close(self):
+        for process in [p.process for p in self.programs] + [self.load.process,
+                                                             self.upstream.process]:
+            self.stage.end(process)
