@@ -66,6 +66,7 @@ struct buf *buf_take(struct buf_pool *pool)
         return NULL;
     buf->state = BUF_HELD;
     buf->refs = 1;
+    buf->filled = 0;
     note_low(pool);
     return buf;
 }
@@ -88,6 +89,7 @@ struct buf *buf_from_ring(struct buf_pool *pool, uint32_t id)
     CHECK(buf->state == BUF_IN_RING);
     buf->state = BUF_HELD;
     buf->refs = 1;
+    buf->filled = 0;
     pool->in_ring--;
     note_low(pool);
     return buf;

@@ -32,7 +32,7 @@ struct buf {
     struct buf *next; // in the pool's free list, or in its holder's queue
     uint8_t *bytes;   // pool->size of them
     uint32_t refs;
-    uint32_t filled; // bytes of it in use: its holder's word
+    uint32_t filled; // bytes of it in use, if its holder keeps count; 0 when taken
     uint16_t id;     // its number in the pool
     uint8_t state;   // enum buf_state
 };

@@ -22,7 +22,7 @@ _Noreturn void check_failed(const char *file, int line, const char *condition);
             check_failed(__FILE__, __LINE__, #condition);                                          \
     } while (0)
 
-#define MAGIC(a, b, c, d)         ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (d))
+#define MAGIC(a, b, c, d)         ((uint32_t)((a) << 24 | (b) << 16 | (c) << 8 | (d)))
 #define CHECK_MAGIC(object, word) CHECK((object)->magic == (word))
 
 #endif

@@ -398,22 +398,35 @@ void conn_drop_output(struct core *core, struct conn *conn)
     output_free(core, conn);
 }
 
+// Where the pieces can be put together: behind the first one, if that is a head with room left in
+// its own buffer, else in a buffer of their own.
+static uint8_t *gather_place(struct core *core, struct conn *conn)
+{
+    struct segment *first = conn->out_first;
+    struct buf *buf = first->buf;
+    if (buf && buf->filled > 0 && first->ptr + first->len == buf->bytes + buf->filled &&
+        conn->out_bytes - first->len <= buf->pool->size - buf->filled)
+        return (uint8_t *)first->ptr;
+    conn->gathered = conn->out_bytes <= core->write.size ? buf_take(&core->write) : NULL;
+    return conn->gathered ? conn->gathered->bytes : NULL;
+}
+
 // A few small pieces (a head and its short body) cost less to copy together than the kernel charges
 // for a vector of them: docs/decisions/0003. Returns how many vectors are left to send.
 static unsigned gather(struct core *core, struct conn *conn, struct iovec *iov, unsigned count)
 {
-    if (count == 1 || conn->out_bytes > CONN_GATHER_BYTES || conn->out_bytes > core->write.size ||
-        count < conn->out_segments)
+    if (count == 1 || conn->out_bytes > CONN_GATHER_BYTES || count < conn->out_segments)
         return count;
-    conn->gathered = buf_take(&core->write);
-    if (!conn->gathered)
+    uint8_t *place = gather_place(core, conn);
+    if (!place)
         return count;
     size_t at = 0;
     for (unsigned i = 0; i < count; i++) {
-        memcpy(conn->gathered->bytes + at, iov[i].iov_base, iov[i].iov_len);
+        if (place + at != iov[i].iov_base)
+            memcpy(place + at, iov[i].iov_base, iov[i].iov_len);
         at += iov[i].iov_len;
     }
-    iov[0] = (struct iovec){conn->gathered->bytes, at};
+    iov[0] = (struct iovec){place, at};
     return 1;
 }
 

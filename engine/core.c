@@ -65,6 +65,7 @@ bool core_open(struct core *core, const struct core_config *config, char *error,
     clock_read(core);
     timer_wheel_init(&core->wheel, core->now_ms);
     list_init(&core->dirty);
+    core->ring_fill = CORE_RING_FILL;
     list_init(&core->receivers);
     list_init(&core->starved);
     for (int i = 0; i < CORE_LISTENERS_MAX; i++)
@@ -246,9 +247,16 @@ static void dispatch(struct core *core, const struct io_event *event)
     conn_event(core, event);
 }
 
+// The ring hands out its buffers in turn, so what lies in it should be few and warm. It gets more
+// when receives find it empty although buffers are free.
 static void ring_refill(struct core *core)
 {
-    while (core->receive.in_ring < CORE_RING_FILL_MAX) {
+    uint64_t misses = io_stats(core->io)->no_buffers;
+    if (misses != core->ring_misses && core->receive.free > 0)
+        core->ring_fill =
+            core->ring_fill * 2 < core->receive.count ? core->ring_fill * 2 : core->receive.count;
+    core->ring_misses = misses;
+    while (core->receive.in_ring < core->ring_fill) {
         struct buf *buf = buf_to_ring(&core->receive);
         if (!buf)
             return;

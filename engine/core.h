@@ -33,7 +33,7 @@ enum {
     CORE_LISTENERS_MAX = 16,
     CORE_LOG_BYTES =
         256 * 1024, // lines waiting to be written; when full, lines are dropped and counted
-    CORE_RING_FILL_MAX = 256, // receive buffers lent to the kernel at a time: the warm ones
+    CORE_RING_FILL = 32, // receive buffers lent to the kernel at first; doubled when too few
 };
 
 struct conn;
@@ -86,6 +86,8 @@ struct core {
     struct timer_wheel wheel;
     struct slab conns, segments;
     struct buf_pool receive, write, large;
+    uint32_t ring_fill;   // receive buffers lent to the kernel at a time
+    uint64_t ring_misses; // io_stats.no_buffers at the last look
     struct list dirty;     // connections with output to send
     struct list receivers; // connections that want a receive armed
     struct list starved;   // connections whose receive found no buffer, longest waiting first

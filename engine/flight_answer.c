@@ -99,6 +99,7 @@ static bool send_head(struct core *core, struct flight *flight, const struct h1_
     put_fields(&w, head, drop);
     put_connection(core, &w, flight);
     put_ours(core, &w, flight, head);
+    buf->filled = (uint32_t)w.at;
     bool ok = conn_push(core, &flight->client->conn, buf, buf->bytes, w.at);
     buf_unref(buf);
     flight->head_sent = ok;

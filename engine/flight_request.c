@@ -167,6 +167,7 @@ static bool prepend_head(struct core *core, struct flight *flight, uint64_t leng
         return false;
     struct writer w = {buf->bytes, 0, buf->pool->size};
     write_head(&w, g, flight, length);
+    buf->filled = (uint32_t)w.at;
     struct segment *segment = segment_new(core, buf, buf->bytes, w.at);
     buf_unref(buf);
     if (!segment)
