@@ -129,6 +129,12 @@ static void close_if_quiet(struct core *core, struct conn *conn)
     slab_give(&core->conns, conn);
 }
 
+static void cancel(struct core *core, struct conn *conn, enum io_op op)
+{
+    conn->cancelling++;
+    io_cancel(core->io, token(core, conn, op), started(core, conn, IO_CANCEL));
+}
+
 // By operation, not by descriptor: the kernel finds one by its hash, the other by looking at
 // everything that is armed on the whole ring (docs/decisions/0009).
 static void cancel_armed(struct core *core, struct conn *conn)
@@ -137,14 +143,14 @@ static void cancel_armed(struct core *core, struct conn *conn)
         bool armed;
         enum io_op op;
     } all[] = {
-        {conn->receive_armed && !conn->receive_stopping, IO_RECV},
+        {conn->receive_armed, IO_RECV},
         {conn->send_armed, IO_SEND},
         {conn->watching, IO_HANGUP},
         {conn->connecting, IO_CONNECT},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].armed)
-            io_cancel(core->io, token(core, conn, all[i].op), started(core, conn, IO_CANCEL));
+            cancel(core, conn, all[i].op);
 }
 
 void conn_close(struct core *core, struct conn *conn)
@@ -191,10 +197,9 @@ void conn_receive(struct core *core, struct conn *conn, bool multishot)
     CHECK_MAGIC(conn, CONN_MAGIC);
     if (conn->state != CONN_OPEN && conn->state != CONN_LINGERING)
         return;
-    conn->receive_wanted = multishot; // also while a stop is under way
+    conn->receive_wanted = true; // also while a stop is under way
     if (conn->ended || !list_empty(&conn->line))
         return;
-    conn->receive_again = conn->receive_stopping; // still being cancelled: arm it when that is done
     if (conn->receive_armed)
         return;
     conn->receive_multishot = multishot;
@@ -223,7 +228,26 @@ void conn_receive_stop(struct core *core, struct conn *conn)
     if (!conn->receive_armed || conn->receive_stopping || conn->state == CONN_CLOSING)
         return;
     conn->receive_stopping = true;
-    io_cancel(core->io, token(core, conn, IO_RECV), started(core, conn, IO_CANCEL));
+    cancel(core, conn, IO_RECV);
+}
+
+// A multishot receive with more bytes to take is between two states for a moment, where the kernel
+// does not find it. A cancellation that found nothing, of something that is still armed, is asked
+// for again.
+static void cancel_event(struct core *core, struct conn *conn, int result)
+{
+    conn->cancelling--;
+    if (result >= 0 || conn->cancelling > 0)
+        return;
+    if (conn->state == CONN_CLOSING) {
+        cancel_armed(core, conn);
+        return;
+    }
+    if (!conn->receive_armed || !conn->receive_stopping)
+        return;
+    conn->receive_stopping = false;
+    if (!conn->receive_wanted)
+        conn_receive_stop(core, conn);
 }
 
 static void starve(struct core *core, struct conn *conn)
@@ -265,17 +289,18 @@ static void receive_ended(struct core *core, struct conn *conn, int error)
 // The receive is over without bytes.
 static void receive_stopped(struct core *core, struct conn *conn, int result)
 {
-    bool stopping = conn->receive_stopping;
     conn->receive_stopping = false;
-    if (result == -ENOBUFS)
+    if (result != -ECANCELED && result != -ENOBUFS) {
+        receive_ended(core, conn, result);
+    } else if (!conn->receive_wanted) {
+        // As asked; somebody arms it again when there is room.
+        if (conn->hung_up)
+            receive_ended(core, conn, 0);
+    } else if (result == -ENOBUFS) {
         starve(core, conn);
-    else if (result != -ECANCELED && !(stopping && result == -EINTR))
-        receive_ended(core, conn, result == 0 ? 0 : result);
-    else if (conn->receive_wanted) // wanted again since it was stopped
-        conn_receive(core, conn, true);
-    else if (conn->hung_up)
-        receive_ended(core, conn, 0);
-    // Else as asked; somebody arms it again when there is room.
+    } else {
+        conn_receive(core, conn, conn->receive_multishot); // wanted again since it was stopped
+    }
 }
 
 static void receive_event(struct core *core, struct conn *conn, const struct io_event *event)
@@ -296,9 +321,9 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
         receive_stopped(core, conn, event->result);
         return;
     }
-    if (!conn->receive_armed) // a multishot receive may end with bytes; its cancellation then finds
-                              // nothing
-        conn->receive_stopping = conn->receive_again = false;
+    // A multishot receive may end with bytes; its cancellation then finds nothing.
+    conn->receive_stopping = conn->receive_stopping && conn->receive_armed;
+    conn->receive_wanted = conn->receive_multishot && conn->receive_wanted;
     conn->woken = false;
     conn->moved_ms = core->now_ms;
     if (conn->state == CONN_LINGERING) {
@@ -539,7 +564,7 @@ void conn_event(struct core *core, const struct io_event *event)
     case IO_SEND: send_event(core, conn, event); break;
     case IO_CONNECT: connect_event(core, conn, event->result); break;
     case IO_HANGUP: hangup_event(core, conn, event->result); break;
-    case IO_CANCEL:
+    case IO_CANCEL: cancel_event(core, conn, event->result); break;
     case IO_CLOSE: break;
     default: CHECK(!"an operation that connections do not start");
     }

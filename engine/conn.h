@@ -66,11 +66,11 @@ struct conn {
     uint32_t generation;
     int fd;
     uint8_t state;     // enum conn_state
-    uint8_t in_flight; // operations the kernel has not finished
+    uint8_t in_flight;  // operations the kernel has not finished
+    uint8_t cancelling; // those of them that are cancellations
     bool receive_armed, receive_multishot;
     bool receive_stopping; // its cancellation is under way
-    bool receive_again;    // arm it again once it is cancelled
-    bool receive_wanted;   // multishot: when the armed one is over, arm it again
+    bool receive_wanted;   // when the armed one is over without bytes, arm it again
     bool send_armed, connecting;
     bool starved;   // found no buffer; waits in core->starved
     bool woken;     // left that line, and has not received since

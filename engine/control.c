@@ -181,6 +181,7 @@ static int serve(struct control *control)
         core_run(&control->core);
     for (uint32_t i = 0; i < control->started; i++)
         worker_join(&control->worker[i]);
+    control->started = 0; // a late signal finds nobody to tell
     close_admin(control);
     signals(false);
     signal_core = NULL;

@@ -247,16 +247,27 @@ static void dispatch(struct core *core, const struct io_event *event)
     conn_event(core, event);
 }
 
-// The ring hands out its buffers in turn, so what lies in it should be few and warm. It gets more
-// when receives find it empty although buffers are free.
-static void ring_refill(struct core *core)
+// The ring hands out its buffers in turn, so what lies in it should be few and warm: it gets more
+// only when receives find it empty although buffers are free. And one connection can take all that
+// lies in it in one turn, before anybody can stop it: so never more than a quarter of what is left
+// for all.
+static uint32_t ring_target(struct core *core)
 {
     uint64_t misses = io_stats(core->io)->no_buffers;
-    if (misses != core->ring_misses && core->receive.free > 0)
-        core->ring_fill =
-            core->ring_fill * 2 < core->receive.count ? core->ring_fill * 2 : core->receive.count;
+    if (misses != core->ring_misses && core->receive.free > 0 &&
+        core->ring_fill < core->receive.count)
+        core->ring_fill *= 2;
     core->ring_misses = misses;
-    while (core->receive.in_ring < core->ring_fill) {
+    uint32_t share = buf_available(&core->receive) / CORE_RING_SHARE;
+    if (share < CORE_RING_MIN)
+        share = CORE_RING_MIN;
+    return core->ring_fill < share ? core->ring_fill : share;
+}
+
+static void ring_refill(struct core *core)
+{
+    uint32_t target = ring_target(core);
+    while (core->receive.in_ring < target) {
         struct buf *buf = buf_to_ring(&core->receive);
         if (!buf)
             return;

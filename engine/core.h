@@ -32,8 +32,10 @@
 enum {
     CORE_LISTENERS_MAX = 16,
     CORE_LOG_BYTES =
-        256 * 1024, // lines waiting to be written; when full, lines are dropped and counted
+        256 * 1024,      // lines waiting to be written; when full, lines are dropped and counted
     CORE_RING_FILL = 32, // receive buffers lent to the kernel at first; doubled when too few
+    CORE_RING_MIN = 8,   // lent in any case, if there are so many
+    CORE_RING_SHARE = 4, // and never more than this part of those left
 };
 
 struct conn;
@@ -86,8 +88,8 @@ struct core {
     struct timer_wheel wheel;
     struct slab conns, segments;
     struct buf_pool receive, write, large;
-    uint32_t ring_fill;   // receive buffers lent to the kernel at a time
-    uint64_t ring_misses; // io_stats.no_buffers at the last look
+    uint32_t ring_fill;    // receive buffers lent to the kernel at a time
+    uint64_t ring_misses;  // io_stats.no_buffers at the last look
     struct list dirty;     // connections with output to send
     struct list receivers; // connections that want a receive armed
     struct list starved;   // connections whose receive found no buffer, longest waiting first
