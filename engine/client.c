@@ -343,7 +343,6 @@ static bool read_head(struct core *core, struct client *client)
 static void body_complete(struct core *core, struct client *client)
 {
     client->state = CLIENT_WAIT;
-    conn_deadline(core, &client->conn, gateway_of(core)->config->timeout_idle_ms);
     if (client->flight)
         flight_body_end(core, client->flight);
 }
@@ -439,8 +438,7 @@ static void receive_if_room(struct core *core, struct client *client)
         return;
     }
     conn_receive_stop(core, conn);
-    if (client->state != CLIENT_BODY)
-        conn_watch(core, conn);
+    conn_watch(core, conn);
 }
 
 static bool may_read(const struct core *core, const struct client *client)
@@ -633,5 +631,16 @@ void client_drain(struct core *core, struct client *client)
 
 void client_abort(struct core *core, struct client *client)
 {
+    gone(core, client);
+}
+
+void client_cut(struct core *core, struct client *client)
+{
+    struct gateway *g = gateway_of(core);
+    count(&g->metrics.errors[REPLY_OVERLOAD_MEMORY]);
+    if (client->flight)
+        client->flight->error = REPLY_OVERLOAD_MEMORY;
+    event_log(core, g->config, LOG_WARN, "%s cut: it holds receive buffers and does not move",
+              client->peer);
     gone(core, client);
 }

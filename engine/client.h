@@ -63,6 +63,8 @@ void client_answered(struct core *core, struct client *client, bool reusable);
 void client_write_error(struct core *core, struct client *client, enum dialect dialect,
                         enum reply_error error, const char *message, const char *allow);
 
+// Out of receive buffers, and this client holds some without moving: cut it.
+void client_cut(struct core *core, struct client *client);
 // Drain: close if between requests.
 void client_drain(struct core *core, struct client *client);
 // Abort: close whatever it does.

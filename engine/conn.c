@@ -30,7 +30,14 @@ static void deadline_fire(struct core *core, struct timer *timer)
         timer_set(&core->wheel, &conn->timer, conn->deadline_ms);
         return;
     }
-    CHECK(conn->state != CONN_CLOSING); // a completion that never came
+    if (conn->state == CONN_CLOSING) {
+        // A completion that never came? A process that was stopped for long gets one more look
+        // first.
+        CHECK(!conn->closing_late);
+        conn->closing_late = true;
+        conn_deadline(core, conn, CONN_CLOSING_MS);
+        return;
+    }
     if (conn->state == CONN_LINGERING) {
         conn_close(core, conn);
         return;
@@ -105,7 +112,8 @@ static void output_free(struct core *core, struct conn *conn)
         segment_free(core, segment);
     }
     conn->out_first = conn->out_last = NULL;
-    conn->out_bytes = conn->out_segments = 0;
+    conn->out_bytes = conn->out_segments = conn->out_buffers = 0;
+    conn->out_last_buf = NULL;
 }
 
 // The last act of closing, once the kernel holds nothing of ours.
@@ -115,6 +123,7 @@ static void close_if_quiet(struct core *core, struct conn *conn)
         return;
     if (conn->fd >= 0) {
         output_free(core, conn);
+        conn_deadline(core, conn, CONN_CLOSING_MS);
         io_close(core->io, conn->fd, started(core, conn, IO_CLOSE));
         conn->fd = -1;
         return;
@@ -198,6 +207,7 @@ void conn_receive(struct core *core, struct conn *conn, bool multishot)
     if (conn->state != CONN_OPEN && conn->state != CONN_LINGERING)
         return;
     conn->receive_wanted = true; // also while a stop is under way
+    conn->receive_next = multishot;
     if (conn->ended || !list_empty(&conn->line))
         return;
     if (conn->receive_armed)
@@ -273,6 +283,7 @@ void conn_wake_starved(struct core *core)
         struct conn *conn = LIST_OWNER(node, struct conn, line);
         conn->starved = false;
         conn->woken = true;
+        conn->receive_multishot = conn->receive_next;
         receive_start(core, conn);
     }
 }
@@ -299,7 +310,7 @@ static void receive_stopped(struct core *core, struct conn *conn, int result)
     } else if (result == -ENOBUFS) {
         starve(core, conn);
     } else {
-        conn_receive(core, conn, conn->receive_multishot); // wanted again since it was stopped
+        conn_receive(core, conn, conn->receive_next); // wanted again since it was stopped
     }
 }
 
@@ -370,6 +381,12 @@ static bool push(struct core *core, struct conn *conn, struct segment *segment)
     conn->out_last = segment;
     conn->out_bytes += segment->len;
     conn->out_segments++;
+    segment->pins = segment->buf && segment->buf->pool->kind == BUF_RECEIVE &&
+                    segment->buf != conn->out_last_buf;
+    if (segment->pins) {
+        conn->out_buffers++;
+        conn->out_last_buf = segment->buf;
+    }
     if (!conn->send_armed && list_empty(&conn->dirty))
         list_push_back(&core->dirty, &conn->dirty);
     return true;
@@ -412,15 +429,6 @@ bool conn_push_text(struct core *core, struct conn *conn, const void *text, size
     segment->len = (uint32_t)len;
     segment->buf = NULL;
     return push(core, conn, segment);
-}
-
-void conn_drop_output(struct core *core, struct conn *conn)
-{
-    CHECK_MAGIC(conn, CONN_MAGIC);
-    if (conn->send_armed)
-        return; // the kernel may still read it: dropped when the send completes
-    list_remove(&conn->dirty);
-    output_free(core, conn);
 }
 
 // Where the pieces can be put together: behind the first one, if that is a head with room left in
@@ -501,6 +509,9 @@ static void output_advance(struct core *core, struct conn *conn, uint32_t bytes)
         if (!conn->out_first)
             conn->out_last = NULL;
         conn->out_segments--;
+        conn->out_buffers -= segment->pins;
+        if (!conn->out_first)
+            conn->out_last_buf = NULL;
         segment_free(core, segment);
     }
 }

@@ -42,6 +42,7 @@ struct segment {
     const uint8_t *ptr;
     struct buf *buf; // NULL: static bytes, or text[] below
     uint32_t len;
+    bool pins; // the first of a run of segments in one receive buffer
     uint8_t text[SEGMENT_TEXT_MAX];
 };
 
@@ -65,23 +66,27 @@ struct conn {
     uint32_t magic;
     uint32_t generation;
     int fd;
-    uint8_t state;     // enum conn_state
+    uint8_t state;      // enum conn_state
     uint8_t in_flight;  // operations the kernel has not finished
     uint8_t cancelling; // those of them that are cancellations
     bool receive_armed, receive_multishot;
     bool receive_stopping; // its cancellation is under way
+    bool receive_next;     // multishot or not, when it is armed again
     bool receive_wanted;   // when the armed one is over without bytes, arm it again
     bool send_armed, connecting;
-    bool starved;   // found no buffer; waits in core->starved
-    bool woken;     // left that line, and has not received since
-    bool watching;  // a hang-up watch is armed
-    bool hung_up;   // it told so while a receive was armed, which may yet be stopped
-    bool ended;     // end of stream or error was seen
-    bool finishing; // conn_finish was called: close when the output is sent
+    bool starved;      // found no buffer; waits in core->starved
+    bool woken;        // left that line, and has not received since
+    bool watching;     // a hang-up watch is armed
+    bool closing_late; // a closing deadline has passed once
+    bool hung_up;      // it told so while a receive was armed, which may yet be stopped
+    bool ended;        // end of stream or error was seen
+    bool finishing;    // conn_finish was called: close when the output is sent
     const struct conn_ops *ops;
     struct segment *out_first, *out_last;
     uint32_t out_bytes; // waiting or in flight
     uint32_t out_segments;
+    uint32_t out_buffers; // receive buffers they hold, counting each run of one buffer once
+    struct buf *out_last_buf;
     uint64_t deadline_ms;
     struct timer timer;
     struct list dirty;
@@ -106,8 +111,6 @@ void conn_watch(struct core *core, struct conn *conn);
 // False when the core has no segment left: the caller treats it as overload.
 bool conn_push(struct core *core, struct conn *conn, struct buf *buf, const void *ptr, size_t len);
 bool conn_push_text(struct core *core, struct conn *conn, const void *text, size_t len); // copied
-// Forget output that the kernel has not been given.
-void conn_drop_output(struct core *core, struct conn *conn);
 
 void conn_deadline(struct core *core, struct conn *conn, uint64_t ms_from_now);
 

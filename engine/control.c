@@ -44,6 +44,7 @@ static void signals(bool install)
     sigaction(SIGINT, &action, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGHUP, &ignore, NULL); // a terminal that goes away must not end a service
 }
 
 static void post_workers(struct control *control, uint32_t bits)

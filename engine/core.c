@@ -14,6 +14,8 @@
 
 enum {
     ACCEPT_RETRY_MS = 100,
+    LOG_LAST_TURNS = 100,
+    LOG_LAST_TURN_MS = 10,
     WAIT_MS_MAX = 60 * 1000, // a core looks round at least this often
 };
 
@@ -78,6 +80,11 @@ void core_close(struct core *core)
 {
     CHECK_MAGIC(core, CORE_MAGIC);
     CHECK(core->conn_count == 0);
+    core->hooks = (struct core_hooks){0};
+    // A line on its way to a slow terminal gets a second; then the kernel is done with its bytes
+    // anyway.
+    for (int i = 0; i < LOG_LAST_TURNS && core->log.writing; i++)
+        core_turn(core, LOG_LAST_TURN_MS);
     core_log_drain(core);
     io_close_all(core->io);
     pools_close(core);

@@ -64,6 +64,8 @@ struct flight *flight_open(struct core *core, struct client *client, const struc
     flight->client = client;
     flight->config = g->config;
     flight->provider = -1;
+    flight->tells_end =
+        route->peek && (route->dialect == DIALECT_OPENAI || route->dialect == DIALECT_ANTHROPIC);
     flight->error = REPLY_ERROR_COUNT;
     flight->body_length = framing->kind == FRAMING_CHUNKED ? UINT64_MAX : framing->length;
     flight->began_ns = core->now_ns;
@@ -250,12 +252,25 @@ void flight_client_gone(struct core *core, struct flight *flight)
     flight_finish(core, flight, FLIGHT_ABORTED);
 }
 
+// `ms`, or what is left of the exchange's own time if that is less.
+uint64_t flight_left_ms(struct core *core, const struct flight *flight, uint64_t ms)
+{
+    if (!flight->total_deadline_ms || flight->state == FLIGHT_FLUSH)
+        return ms;
+    uint64_t left =
+        flight->total_deadline_ms > core->now_ms ? flight->total_deadline_ms - core->now_ms : 0;
+    return left < ms ? left : ms;
+}
+
 void flight_client_expired(struct core *core, struct flight *flight)
 {
     struct client *client = flight->client;
     const struct config *config = flight->config;
     uint64_t still_ms = core->now_ms - client->conn.moved_ms;
-    if (flight->state == FLIGHT_QUEUED && !flight->upstream) {
+    bool total = flight->total_deadline_ms && core->now_ms >= flight->total_deadline_ms;
+    if (total && flight->state != FLIGHT_FLUSH) {
+        flight_refuse(core, flight, REPLY_TIMEOUT_TOTAL, NULL);
+    } else if (flight->state == FLIGHT_QUEUED && !flight->upstream) {
         flight_refuse(core, flight, REPLY_UPSTREAM_BUSY, NULL);
     } else if (client->conn.out_first && still_ms >= config->timeout_idle_ms) {
         // It does not read: as good as gone.
@@ -267,7 +282,7 @@ void flight_client_expired(struct core *core, struct flight *flight)
     } else {
         uint64_t left =
             client->conn.out_first ? config->timeout_idle_ms - still_ms : config->timeout_idle_ms;
-        conn_deadline(core, &client->conn, left);
+        conn_deadline(core, &client->conn, flight_left_ms(core, flight, left));
     }
 }
 

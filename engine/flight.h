@@ -72,7 +72,6 @@ struct flight {
     struct buf *last_buf;     // the one counted last
     bool body_ended;          // the client sent its whole body
     bool body_chunked;        // toward the upstream
-    bool streaming;           // body goes straight to the upstream from now on
     bool send_failed;         // the upstream takes no more; its answer may still come
     bool replayable, replaying;
     uint8_t attempts;
@@ -89,6 +88,7 @@ struct flight {
     uint8_t framing; // enum framing_kind of the upstream's answer
     bool upstream_keep_alive;
     bool is_sse, counted_stream;
+    bool tells_end; // a stream in this dialect says by an event of its own that it is over
     bool head_sent;
     bool paused; // the client has no room: the upstream is not read
     uint16_t status;
@@ -155,6 +155,7 @@ void flight_upstream_expired(struct core *core, struct flight *flight);
 
 // Shared by the two halves (flight_request.c, flight_answer.c).
 enum flight_outcome { FLIGHT_ANSWERED, FLIGHT_ABORTED, FLIGHT_SHED };
+uint64_t flight_left_ms(struct core *core, const struct flight *flight, uint64_t ms);
 // A deadline for the upstream that never reaches beyond the exchange's own.
 void flight_deadline(struct core *core, struct flight *flight, uint64_t ms);
 bool flight_replay(struct core *core, struct flight *flight);

@@ -127,7 +127,10 @@ static bool forward_interim(struct core *core, struct flight *flight, const stru
 static bool is_event_stream(const struct h1_head *head)
 {
     const struct h1_field *type = h1_find(head, H1_FIELD_CONTENT_TYPE);
+    const struct h1_field *coding = h1_find(head, H1_FIELD_CONTENT_ENCODING);
     const struct span sse = SPAN("text/event-stream");
+    if (coding && !span_equal_nocase(coding->value, SPAN("identity")))
+        return false; // compressed: bytes that we cannot read
     return type && type->value.len >= sse.len &&
            span_equal_nocase(span_of(type->value.ptr, sse.len), sse);
 }
@@ -212,6 +215,9 @@ static bool give_framed(struct core *core, struct flight *flight, struct buf *bu
 {
     if (flight->answer != ANSWER_CHUNKED)
         return give(core, flight, buf, bytes, len);
+    // All of the frame or none of it: an error event that follows must not land inside a chunk.
+    if (core->segments.capacity - core->segments.used < 3)
+        return false;
     uint8_t line[CHUNK_SIZE_LINE_MAX];
     size_t line_len = chunk_size_line(line, len);
     return conn_push_text(core, &flight->client->conn, line, line_len) &&
@@ -367,6 +373,14 @@ static void complete(struct core *core, struct flight *flight, bool clean)
         flight_flushed(core, flight);
 }
 
+// Only the dialect's last event tells the end of a stream from the death of its source: a gateway
+// in front of the provider may well have ended the message in good order.
+static bool stream_torn(const struct flight *flight)
+{
+    return flight->is_sse && flight->tells_end && flight->status == 200 && !flight->sse.terminal &&
+           !flight->sse.error;
+}
+
 static void body_chunked(struct core *core, struct flight *flight, struct walk *walk)
 {
     enum chunk_result result = walk_chunks(core, flight, walk);
@@ -374,6 +388,8 @@ static void body_chunked(struct core *core, struct flight *flight, struct walk *
         note_chunk(core, flight, walk->body);
     if (result == CHUNK_BAD)
         flight_refuse(core, flight, REPLY_UPSTREAM_PROTOCOL, NULL);
+    else if (result == CHUNK_END && stream_torn(flight))
+        flight_refuse(core, flight, REPLY_UPSTREAM_TRUNCATED, NULL);
     else if (walk->failed || (result == CHUNK_END && !end_chunks(core, flight)))
         flight_refuse(core, flight, REPLY_OVERLOAD_MEMORY, NULL);
     else if (result == CHUNK_END)
@@ -422,18 +438,30 @@ static bool no_body_to_come(const struct flight *flight)
 // ------------------------------------------------------------------------------------ backpressure
 
 // A flight may pin an eighth of what is free, and always one buffer: many slow clients share what
-// there is, and something is left for the fast ones.
-static uint32_t window_segments(const struct core *core)
-{
-    uint32_t share = buf_available(&core->receive) / 8 + 1;
-    return share < GATEWAY_OUTPUT_SEGMENTS_MAX ? share : GATEWAY_OUTPUT_SEGMENTS_MAX;
-}
-
+// there is, and something is left for the fast ones (docs/decisions/0010).
 static bool client_full(struct core *core, const struct flight *flight)
 {
     const struct conn *conn = &flight->client->conn;
     return conn->out_bytes >= flight->config->window_bytes ||
-           conn->out_segments > 3 * window_segments(core);
+           conn->out_buffers > buf_available(&core->receive) / 8 ||
+           conn->out_segments > GATEWAY_OUTPUT_SEGMENTS_MAX;
+}
+
+// A multishot receive takes all that has come before anybody can stop it. That is right for tokens,
+// and wrong for a body of many buffers: that one is received a buffer at a time.
+static bool receive_multishot(struct core *core, const struct flight *flight)
+{
+    return flight->state != FLIGHT_BODY || flight->is_sse ||
+           (flight->framing == FRAMING_LENGTH && flight->left < core->receive.size);
+}
+
+static void receive_on(struct core *core, struct flight *flight)
+{
+    struct conn *conn = &flight->upstream->conn;
+    bool multishot = receive_multishot(core, flight);
+    if (conn->receive_armed && conn->receive_multishot && !multishot)
+        conn_receive_stop(core, conn);
+    conn_receive(core, conn, multishot);
 }
 
 static void pause_if_full(struct core *core, struct flight *flight)
@@ -467,7 +495,7 @@ void flight_client_sent(struct core *core, struct flight *flight)
     flight->paused = false;
     // Silence up to here was ours.
     flight->upstream->conn.moved_ms = core->now_ms;
-    conn_receive(core, &flight->upstream->conn, true);
+    receive_on(core, flight);
 }
 
 // ------------------------------------------------------------------------------------------ events
@@ -512,16 +540,8 @@ void flight_received(struct core *core, struct flight *flight, struct buf *buf, 
     if (client->flight != flight || flight->state == FLIGHT_FLUSH)
         return; // over
     pause_if_full(core, flight);
-    // A multishot receive may end by itself; this is a no-op while it is armed.
     if (!flight->paused)
-        conn_receive(core, &flight->upstream->conn, true);
-}
-
-// A stream that ends with its connection: only the dialect's last event tells an end from a death.
-static bool stream_torn(const struct flight *flight)
-{
-    bool tells = flight->dialect == DIALECT_OPENAI || flight->dialect == DIALECT_ANTHROPIC;
-    return flight->is_sse && tells && !flight->sse.terminal;
+        receive_on(core, flight);
 }
 
 void flight_upstream_ended(struct core *core, struct flight *flight, int error)
@@ -558,13 +578,7 @@ void flight_upstream_send_failed(struct core *core, struct flight *flight)
 
 void flight_deadline(struct core *core, struct flight *flight, uint64_t ms)
 {
-    if (flight->total_deadline_ms) {
-        uint64_t left =
-            flight->total_deadline_ms > core->now_ms ? flight->total_deadline_ms - core->now_ms : 0;
-        if (left < ms)
-            ms = left;
-    }
-    conn_deadline(core, &flight->upstream->conn, ms);
+    conn_deadline(core, &flight->upstream->conn, flight_left_ms(core, flight, ms));
 }
 
 void flight_upstream_expired(struct core *core, struct flight *flight)

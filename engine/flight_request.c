@@ -329,7 +329,8 @@ static bool assemble(struct core *core, struct flight *flight, const struct rout
 static void take_upstream(struct core *core, struct flight *flight, bool fresh)
 {
     flight->attempts++;
-    conn_deadline(core, &flight->client->conn, flight->config->timeout_connect_ms * 2u);
+    conn_deadline(core, &flight->client->conn,
+                  flight_left_ms(core, flight, flight->config->timeout_connect_ms * 2u));
     switch (upstream_take(core, flight, fresh)) {
     case UPSTREAM_TAKEN: flight_connected(core, flight); return;
     case UPSTREAM_TAKE_DIALING:
@@ -547,7 +548,8 @@ void flight_connected(struct core *core, struct flight *flight)
         flight_forget_request(core, flight);
     }
     flight_deadline(core, flight, config->timeout_first_byte_ms);
-    conn_deadline(core, &flight->client->conn, config->timeout_idle_ms);
+    conn_deadline(core, &flight->client->conn,
+                  flight_left_ms(core, flight, config->timeout_idle_ms));
     conn_receive(core, &upstream->conn, true);
     flight->overhead_ns += core_clock_ns(core) - core->now_ns;
     client_resume(core, flight->client);

@@ -19,6 +19,8 @@
 enum {
     SPARE_CONNECTIONS = 64, // slots beyond the limits: for refusals and closings under way
     GAUGES_EVERY_MS = 20,
+    STARVED_PATIENCE_MS = 1000, // how long receives wait for buffers before holders are cut
+    STARVED_CUT_MAX = 8,        // at a time
 };
 
 static_assert(sizeof(struct client) <= 512, "an idle client connection costs at most half a KiB");
@@ -159,6 +161,46 @@ static void stop_if_empty(struct gateway *g)
         g->core->stopping = true;
 }
 
+// Out of receive buffers. Replays are given up at once. If that was not enough for a while, whoever
+// holds buffers and moves no byte is cut, the longest idle first: somebody who does not read must
+// not stop everybody who does.
+static void starving(struct core *core, struct gateway *g)
+{
+    flight_drop_replays(core);
+    if (g->starved_ms)
+        return;
+    g->starved_ms = core->now_ms;
+    timer_set(&core->wheel, &g->relief, core->now_ms + STARVED_PATIENCE_MS);
+}
+
+static struct client *longest_idle(struct core *core, struct gateway *g)
+{
+    struct client *found = NULL;
+    for (struct list *node = g->clients.next; node != &g->clients; node = node->next) {
+        struct client *client = LIST_OWNER(node, struct client, all);
+        bool holds = client->conn.out_buffers > 0 || client->input.buf;
+        if (holds && client->conn.state != CONN_CLOSING &&
+            core->now_ms - client->conn.moved_ms >= STARVED_PATIENCE_MS &&
+            (!found || client->conn.moved_ms < found->conn.moved_ms))
+            found = client;
+    }
+    return found;
+}
+
+static void relieve(struct core *core, struct timer *timer)
+{
+    struct gateway *g = LIST_OWNER(timer, struct gateway, relief);
+    if (!g->starved_ms)
+        return;
+    for (int i = 0; i < STARVED_CUT_MAX; i++) {
+        struct client *client = longest_idle(core, g);
+        if (!client)
+            break;
+        client_cut(core, client);
+    }
+    g->starved_ms = 0; // starving() looks again
+}
+
 static void turn_end(struct core *core)
 {
     struct gateway *g = gateway_of(core);
@@ -167,7 +209,9 @@ static void turn_end(struct core *core)
         gauges(core, g);
     }
     if (core->starved_count > 0 && buf_available(&core->receive) == 0)
-        flight_drop_replays(core);
+        starving(core, g);
+    else
+        g->starved_ms = 0;
     stop_if_empty(g);
 }
 
@@ -186,6 +230,9 @@ static int listen_all(struct gateway *g, char *error, size_t error_len)
     const struct config *config = g->config;
     for (uint32_t i = 0; i < config->listener_count; i++) {
         const struct config_address *address = &config->listener[i];
+        // There is no SO_REUSEPORT between sockets in the file system.
+        if (address->addr.any.sa_family == AF_UNIX && g->core->index > 0)
+            continue;
         int result = core_listen(g->core, &address->addr.any, address->len, config->listen_backlog,
                                  client_accepted, g);
         if (result < 0) {
@@ -211,6 +258,7 @@ int gateway_open(struct gateway *g, struct core *core, const struct config *conf
     core->hooks.posted = posted;
     list_init(&g->clients);
     list_init(&g->replays);
+    timer_init(&g->relief, relieve);
     for (int i = 0; i < CONFIG_PROVIDERS_MAX; i++) {
         list_init(&g->endpoint[i].idle);
         list_init(&g->endpoint[i].waiting);
@@ -226,6 +274,7 @@ void gateway_close(struct gateway *g)
     CHECK_MAGIC(g, GATEWAY_MAGIC);
     CHECK(g->client_count == 0);
     CHECK(g->flights.used == 0);
+    timer_cancel(&g->relief);
     slab_close(&g->flights);
     heap_free(g->models);
     g->magic = 0;

@@ -59,7 +59,9 @@ struct gateway {
     uint32_t client_count, client_max;
     uint32_t peek_held; // receive buffers held by requests that are not routed yet
     bool draining, aborting;
-    uint64_t gauges_ms; // when the gauges were last refreshed
+    uint64_t starved_ms; // since when receives wait and no buffer is left; 0: they do not
+    struct timer relief; // ends the patience with that
+    uint64_t gauges_ms;  // when the gauges were last refreshed
     struct endpoint endpoint[CONFIG_PROVIDERS_MAX];
     // The heads being parsed right now, and whose they are; valid only within one call.
     struct h1_head request, response;

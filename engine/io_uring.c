@@ -275,6 +275,18 @@ static void tcp_options(struct io *io, int fd)
                    (socklen_t)strlen(io->config.congestion));
 }
 
+// A socket file that nobody answers on is what an earlier process left: make way. One that somebody
+// answers on stays, and bind(2) says so.
+static void unix_path_free(const struct sockaddr *addr, socklen_t len)
+{
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return;
+    if (connect(probe, addr, len) < 0 && errno == ECONNREFUSED)
+        (void)unlink(((const struct sockaddr_un *)addr)->sun_path);
+    close(probe);
+}
+
 int io_listen(struct io *io, const struct sockaddr *addr, socklen_t len, uint32_t backlog)
 {
     int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -293,6 +305,8 @@ int io_listen(struct io *io, const struct sockaddr *addr, socklen_t len, uint32_
         int v6_only = !IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr);
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
     }
+    if (addr->sa_family == AF_UNIX)
+        unix_path_free(addr, len);
     if (bind(fd, addr, len) < 0 || listen(fd, (int)backlog) < 0) {
         int error = errno;
         close(fd);
@@ -338,7 +352,10 @@ static void submitted(struct io *io, int count)
 static void submit_now(struct io *io)
 {
     io->stats.sq_full++;
-    submitted(io, io_uring_submit(&io->ring));
+    int count = io_uring_submit(&io->ring);
+    // What could not be submitted still points into the arrays that would be reused now.
+    CHECK(io_uring_sq_ready(&io->ring) == 0);
+    submitted(io, count);
 }
 
 static struct io_uring_sqe *sqe_take(struct io *io)

@@ -6,8 +6,8 @@
 // head is there; route_model() decides when the body's "model" is known. The order of rules is the
 // manual:
 //
-//   1. x-tokenring-provider: NAME          that provider                      why: header
-//   2. /NAME/...                           that provider, path behind it      why: path
+//   1. /NAME/...                           that provider, path behind it      why: path
+//   2. x-tokenring-provider: NAME          that provider                      why: header
 //   3. model listed under `models:`        its target (by weight)             why: model
 //   4. model "NAME/rest"                   provider NAME, model "rest"        why: name
 //   5. default_provider, or the only one                                      why: default

@@ -221,6 +221,14 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
         return;
     }
     upstream->reused = true;
+    // A replay waits for a connection nobody has used: one place becomes free for it by closing
+    // this.
+    if (!list_empty(&endpoint->waiting) &&
+        LIST_OWNER(endpoint->waiting.next, struct flight, waiting)->replaying) {
+        upstream->state = UPSTREAM_GONE;
+        conn_close(core, &upstream->conn);
+        return;
+    }
     struct flight *waiting = next_waiting(endpoint);
     if (waiting) {
         upstream->state = UPSTREAM_BUSY;

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { run, slowness, test } from './runner.mjs';
 import { LAST_CHUNK, chunk, request } from './wire.mjs';
-import { STREAM_HEAD, answering, get, pause, sanitized, startGateway, startProvider, streaming } from './gateway.mjs';
+import { STREAM_HEAD, answering, get, pause, post, sanitized, startGateway, startProvider, streaming } from './gateway.mjs';
 
 const EVENTS = 20;
 
@@ -102,4 +102,34 @@ test('fewer upstream connections than streams: they wait their turn', { seconds:
     assert.ok(provider.connections <= 8, `${provider.connections} upstream connections`);
 });
 
+
+// Clients that ask for megabytes and never read. Whoever does read must be served all the same.
+for (const [slow, buffers] of [[3, 16], [100, 256]]) {
+    test(`${slow} clients that do not read, ${buffers} buffers: the others are served`, { seconds: 60 }, async (t) => {
+        const big = Buffer.alloc(8 * 1024 * 1024, 'x');
+        const provider = await startProvider(t, answering(async (got, wire) => {
+            const size = got.body.includes('"slow"') ? big.length : 10;
+            await wire.send(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n`);
+            await wire.send(big.subarray(0, size)).catch(() => {}); // the slow ones may be cut
+        }), { errorsAllowed: true });
+        const args = ['--buffers', String(buffers), '--upstream-connections', '512'];
+        const gateway = await startGateway(t, { providers: [provider.flag()], args });
+        const sleepers = [];
+        for (let i = 0; i < slow; i++) {
+            const wire = await gateway.connect();
+            wire.socket.pause();
+            await wire.send(post({}, JSON.stringify({ model: 'm', user: 'slow' })));
+            sleepers.push(wire);
+        }
+        for (let i = 0; i < 200; i++) {
+            const wire = await gateway.connect();
+            await wire.send(post({}, JSON.stringify({ model: 'm', user: 'fast' })));
+            const got = await wire.response();
+            assert.equal(got.status, 200, got.head.text);
+            assert.equal(got.body.length, 10);
+            wire.close();
+        }
+        for (const wire of sleepers) wire.close();
+    });
+}
 await run();
