@@ -173,13 +173,20 @@ static void starving(struct core *core, struct gateway *g)
     timer_set(&core->wheel, &g->relief, core->now_ms + STARVED_PATIENCE_MS);
 }
 
+// Answers it does not read, part of a head, or an upload its provider does not read.
+static bool client_holds(const struct client *client)
+{
+    const struct flight *flight = client->flight;
+    return client->conn.out_buffers > 0 || client->input.buf ||
+           (flight && flight->upstream && flight->upstream->conn.out_buffers > 0);
+}
+
 static struct client *longest_idle(struct core *core, struct gateway *g)
 {
     struct client *found = NULL;
     for (struct list *node = g->clients.next; node != &g->clients; node = node->next) {
         struct client *client = LIST_OWNER(node, struct client, all);
-        bool holds = client->conn.out_buffers > 0 || client->input.buf;
-        if (holds && client->conn.state != CONN_CLOSING &&
+        if (client->conn.state != CONN_CLOSING && client_holds(client) &&
             core->now_ms - client->conn.moved_ms >= STARVED_PATIENCE_MS &&
             (!found || client->conn.moved_ms < found->conn.moved_ms))
             found = client;
