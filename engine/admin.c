@@ -11,6 +11,7 @@
 #include "proto/framing.h"
 #include "proto/h1.h"
 #include "proto/reply.h"
+#include "proto/secret.h"
 
 enum {
     ADMIN_TIMEOUT_MS = 10 * 1000,
@@ -62,16 +63,6 @@ static char *config_text(const struct config *config)
     return text;
 }
 
-// Compares all bytes whatever they are: the time taken tells nothing about where they differ.
-static bool same_secret(struct span given, const char *secret)
-{
-    size_t len = strlen(secret);
-    uint8_t difference = given.len != len;
-    for (size_t i = 0; i < given.len; i++)
-        difference |= (uint8_t)(given.ptr[i] ^ (uint8_t)secret[len ? i % len : 0]);
-    return difference == 0;
-}
-
 static bool allowed(const struct admin *admin, const struct h1_head *head)
 {
     if (!admin->config->admin_token)
@@ -81,8 +72,9 @@ static bool allowed(const struct admin *admin, const struct h1_head *head)
     if (!field || field->value.len < bearer.len ||
         !span_equal_nocase(span_of(field->value.ptr, bearer.len), bearer))
         return false;
-    return same_secret(span_of(field->value.ptr + bearer.len, field->value.len - bearer.len),
-                       admin->config->admin_token);
+    const char *token = admin->config->admin_token;
+    return secret_equal(token, strlen(token), field->value.ptr + bearer.len,
+                        field->value.len - bearer.len);
 }
 
 static void get(struct core *core, struct admin_conn *ac, struct admin *admin, struct span path,
@@ -164,7 +156,7 @@ static void on_received(struct core *core, struct conn *conn, struct buf *buf, u
 
 static void on_ended(struct core *core, struct conn *conn, int error)
 {
-    if (!conn->out_first)
+    if (!conn_has_output(conn))
         conn_close(core, conn);
 }
 

@@ -503,7 +503,7 @@ static void on_ended(struct core *core, struct conn *conn, int error)
 {
     struct client *client = client_of(conn);
     // Our last answer may still be on its way to a client that has only closed its sending side.
-    bool answer_pending = client->conn.out_first && !client->flight && error == 0;
+    bool answer_pending = conn_has_output(&client->conn) && !client->flight && error == 0;
     if (answer_pending)
         last_answer(core, client);
     else
@@ -531,9 +531,9 @@ static void on_expired(struct core *core, struct conn *conn)
     uint64_t still_ms = core->now_ms - conn->moved_ms;
     switch (client->state) {
     case CLIENT_IDLE:
-        if (conn->out_first && still_ms < config->timeout_idle_ms)
+        if (conn_has_output(conn) && still_ms < config->timeout_idle_ms)
             conn_deadline(core, conn, config->timeout_idle_ms - still_ms);
-        else if (conn->out_first)
+        else if (conn_has_output(conn))
             gone(core, client);
         else
             last_answer(core, client);

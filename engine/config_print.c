@@ -63,6 +63,18 @@ static void print_quoted(FILE *out, const char *text)
     fputc('"', out);
 }
 
+// A URL, where the reader takes ${ for a variable: $${ stands for the two bytes.
+static void print_url(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *c = text; *c; c++) {
+        if (c[0] == '$' && c[1] == '{')
+            fputc('$', out);
+        fprintf(out, "%s%c", *c == '"' || *c == '\\' ? "\\" : "", *c);
+    }
+    fputc('"', out);
+}
+
 static uint64_t load_number(const struct config *config, const struct config_option *option)
 {
     const uint8_t *field = (const uint8_t *)config + option->offset;
@@ -157,7 +169,7 @@ static void print_provider(FILE *out, const struct config_provider *provider)
         snprintf(url, sizeof(url), "http%s://%s%s", provider->tls ? "s" : "", provider->authority,
                  provider->base_path);
     fprintf(out, "  - name: \"%s\"\n    kind: %s\n    base_url: ", provider->name, kind);
-    print_quoted(out, url);
+    print_url(out, url);
     fprintf(out, "\n    auth: %s\n", auth);
     if (provider->api_key)
         fputs("    api_key: \"***\"\n", out);

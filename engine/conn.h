@@ -114,6 +114,12 @@ bool conn_push_text(struct core *core, struct conn *conn, const void *text, size
 
 void conn_deadline(struct core *core, struct conn *conn, uint64_t ms_from_now);
 
+// Does output wait, or is some in flight?
+static inline bool conn_has_output(const struct conn *conn)
+{
+    return conn->out_first != NULL;
+}
+
 // Close in an orderly way once the output is sent; or at once.
 void conn_finish(struct core *core, struct conn *conn);
 void conn_close(struct core *core, struct conn *conn);

@@ -166,8 +166,15 @@ static void accept_event(struct core *core, const struct io_event *event)
             io_close(core->io, event->result, (struct io_token){.op = IO_CLOSE});
         }
     }
-    if (listener->armed)
+    if (listener->armed) {
+        // A multishot accept on its way from one result to the next is not found by a cancellation
+        // (compare conn.c): stopping, it is asked for again.
+        if (!listener->accepted) {
+            core->operations++;
+            io_cancel_fd(core->io, listener->fd, (struct io_token){.op = IO_CANCEL});
+        }
         return;
+    }
     if (!listener->accepted) {
         core->operations++;
         io_close(core->io, listener->fd, (struct io_token){.op = IO_CLOSE});

@@ -272,7 +272,7 @@ void flight_client_expired(struct core *core, struct flight *flight)
         flight_refuse(core, flight, REPLY_TIMEOUT_TOTAL, NULL);
     } else if (flight->state == FLIGHT_QUEUED && !flight->upstream) {
         flight_refuse(core, flight, REPLY_UPSTREAM_BUSY, NULL);
-    } else if (client->conn.out_first && still_ms >= config->timeout_idle_ms) {
+    } else if (conn_has_output(&client->conn) && still_ms >= config->timeout_idle_ms) {
         // It does not read: as good as gone.
         client->flight = NULL;
         count(&gateway_of(core)->metrics.clients_gone);
@@ -280,8 +280,8 @@ void flight_client_expired(struct core *core, struct flight *flight)
         flight_client_gone(core, flight);
         conn_close(core, &client->conn);
     } else {
-        uint64_t left =
-            client->conn.out_first ? config->timeout_idle_ms - still_ms : config->timeout_idle_ms;
+        uint64_t left = conn_has_output(&client->conn) ? config->timeout_idle_ms - still_ms
+                                                       : config->timeout_idle_ms;
         conn_deadline(core, &client->conn, flight_left_ms(core, flight, left));
     }
 }

@@ -369,7 +369,7 @@ static void complete(struct core *core, struct flight *flight, bool clean)
     flight->state = FLIGHT_FLUSH;
     upstream_detach(upstream);
     upstream_return(core, upstream, reusable);
-    if (!flight->client->conn.out_first)
+    if (!conn_has_output(&flight->client->conn))
         flight_flushed(core, flight);
 }
 
@@ -483,7 +483,7 @@ static void flight_flushed(struct core *core, struct flight *flight)
 void flight_client_sent(struct core *core, struct flight *flight)
 {
     if (flight->state == FLIGHT_FLUSH) {
-        if (!flight->client->conn.out_first)
+        if (!conn_has_output(&flight->client->conn))
             flight_flushed(core, flight);
         return;
     }
@@ -588,17 +588,18 @@ void flight_upstream_expired(struct core *core, struct flight *flight)
     uint64_t still_ms = core->now_ms - conn->moved_ms;
     bool answering = flight->state == FLIGHT_BODY;
     uint64_t limit = config->timeout_idle_ms;
-    if (!answering && !conn->out_first)
+    if (!answering && !conn_has_output(conn))
         limit = config->timeout_first_byte_ms;
     if (flight->total_deadline_ms && core->now_ms >= flight->total_deadline_ms)
         flight_refuse(core, flight, REPLY_TIMEOUT_TOTAL, NULL);
-    else if (flight->paused || (!answering && !flight->body_ended && !conn->out_first))
+    else if (flight->paused || (!answering && !flight->body_ended && !conn_has_output(conn)))
         flight_deadline(core, flight,
                         limit); // the client is the slow one, and has its own deadline
     else if (still_ms < limit)
         flight_deadline(core, flight, limit - still_ms);
     else
         flight_refuse(core, flight,
-                      answering || conn->out_first ? REPLY_TIMEOUT_IDLE : REPLY_TIMEOUT_FIRST_BYTE,
+                      answering || conn_has_output(conn) ? REPLY_TIMEOUT_IDLE
+                                                         : REPLY_TIMEOUT_FIRST_BYTE,
                       NULL);
 }

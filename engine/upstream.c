@@ -214,7 +214,7 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
     struct endpoint *endpoint = endpoint_of(core, upstream);
     CHECK(!upstream->flight);
     bool quiet = upstream->conn.state == CONN_OPEN && !upstream->conn.ended &&
-                 !upstream->conn.out_first && !upstream->conn.send_armed;
+                 !conn_has_output(&upstream->conn) && !upstream->conn.send_armed;
     if (!reusable || !quiet || g->draining) {
         upstream->state = UPSTREAM_GONE;
         conn_close(core, &upstream->conn);
