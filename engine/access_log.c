@@ -37,6 +37,15 @@ static void put_safe(struct writer *w, struct span text, size_t max)
     }
 }
 
+// A sentence of ours that quotes bytes from outside: quotes may stay where no quotes end it.
+static void put_printable(struct writer *w, struct span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.ptr[i] >= 0x20 && text.ptr[i] < 0x7f ? text.ptr[i] : (uint8_t)'?';
+        put_bytes(w, &c, 1);
+    }
+}
+
 static struct span without_query(struct span path)
 {
     const uint8_t *query = path.len ? memchr(path.ptr, '?', path.len) : NULL;
@@ -151,7 +160,10 @@ void event_log(struct core *core, const struct config *config, enum log_level le
     put_text(&w, json ? "\",\"level\":\"" : " ");
     put_text(&w, names[level]);
     put_text(&w, json ? "\",\"message\":\"" : ": ");
-    put_safe(&w, span_of(text, text_len), sizeof text);
+    if (json)
+        put_safe(&w, span_of(text, text_len), sizeof text);
+    else
+        put_printable(&w, span_of(text, text_len));
     put_text(&w, json ? "\"}\n" : "\n");
     core_log_line(core, (const char *)line, w.at);
 }

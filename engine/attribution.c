@@ -30,6 +30,7 @@ struct attribution attribution_error(enum reply_error error)
     case REPLY_CLIENT_TIMEOUT:
     case REPLY_DIALECT_UNSUPPORTED: return blame(FAULT_CLIENT, BREAKER_CANCELLED);
     case REPLY_UPSTREAM_CONNECT:
+    case REPLY_UPSTREAM_TLS:
     case REPLY_TIMEOUT_CONNECT:
     case REPLY_UPSTREAM_RESET:
     case REPLY_UPSTREAM_PROTOCOL: return blame(FAULT_PROVIDER, BREAKER_FAILURE_HARD);

@@ -6,6 +6,7 @@
 #include "alloc/check.h"
 #include "engine/access_log.h"
 #include "engine/flight.h"
+#include "engine/trust.h"
 #include "proto/writer.h"
 
 static void process(struct core *core, struct client *client);
@@ -614,8 +615,9 @@ void client_accepted(struct core *core, struct listener *listener, int fd)
         return;
     }
     io_peer(core->io, fd, client->peer, sizeof client->peer);
+    bool secured = !g->trust->clients || conn_tls_server(core, &client->conn, g->trust->clients);
     list_push_back(&g->clients, &client->all);
-    if (++g->client_count > g->client_max)
+    if (++g->client_count > g->client_max || !secured)
         shed(core, client);
     else
         conn_receive(core, &client->conn, true);

@@ -180,12 +180,20 @@ static void free_model(struct config_model *model)
         heap_free(model->fallback[i]);
 }
 
+void config_provider_free(struct config_provider *provider)
+{
+    heap_free(provider->api_key);
+    heap_free(provider->ca_file);
+    heap_free(provider->client_cert);
+    heap_free(provider->client_key);
+}
+
 void config_free(struct config *config)
 {
     if (!config)
         return;
     for (uint32_t i = 0; i < config->provider_count; i++)
-        heap_free(config->provider[i].api_key);
+        config_provider_free(&config->provider[i]);
     for (uint32_t i = 0; i < config->model_count; i++)
         free_model(&config->model[i]);
     heap_free(config->model);
@@ -194,6 +202,7 @@ void config_free(struct config *config)
     heap_free(config->congestion);
     heap_free(config->tls_cert);
     heap_free(config->tls_key);
+    heap_free(config->tls_client_ca);
     heap_free(config->path);
     heap_free(config);
 }

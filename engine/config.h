@@ -60,7 +60,10 @@ struct config_provider {
     char name[CONFIG_NAME_MAX];
     enum provider_kind kind;
     enum provider_auth auth;
-    bool tls;            // https
+    bool tls;          // https
+    char *ca_file;     // authorities to trust; NULL: the system's bundle
+    char *client_cert; // shown when the provider asks; with client_key, or both NULL
+    char *client_key;
     char host[256];      // as in the URL; for unix:PATH the path
     char authority[272]; // value of the Host field: host[:port] when the port is not the default
     uint16_t port;       // 0: `host` is the path of a unix socket
@@ -162,6 +165,7 @@ struct config {
     uint64_t cache_bytes;      // 256M
     uint32_t cache_ttl_ms;     // 1 h
     char *tls_cert;            // both or neither; paths as given
+    char *tls_client_ca;       // authorities for clients' certificates; NULL: none is asked for
     char *tls_key;
     char *path; // the file of -c, NULL if there was none
 };

@@ -229,6 +229,10 @@ static bool check_names(struct config_reader *reader)
         config_blame(reader, config->tls_cert ? "tls-cert" : "tls-key");
         return config_fail(reader, "needs --%s too", config->tls_cert ? "tls-key" : "tls-cert");
     }
+    if (config->tls_client_ca && !config->tls_cert) {
+        config_blame(reader, "tls-client-ca");
+        return config_fail(reader, "needs --tls-cert too");
+    }
     return true;
 }
 
@@ -260,6 +264,9 @@ static bool freeze_providers(struct config_reader *reader)
         const struct config_provider *provider = &config->provider[i];
         reader->place = reader->provider_origin[i];
         reader->place.key = NULL;
+        if (!provider->client_cert != !provider->client_key)
+            return config_fail(reader, "provider %s needs both client_cert and client_key",
+                               provider->name);
         if (provider->auth == AUTH_PASSTHROUGH && provider->api_key)
             return config_fail(
                 reader,

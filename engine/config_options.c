@@ -42,10 +42,14 @@ static const struct config_option options[] = {
      .help = "where to find the token that admin requests must carry; never the token itself"},
     {.flag = "tls-cert", .key = "tls_cert", .argument = "FILE", .type = OPTION_TEXT,
      .round = ROUND_MAIN, .min = 1, .max = 4095, .group = "Where things are", FIELD(tls_cert),
-     .help = "certificate chain for clients, PEM; needs --tls-key"},
+     .help = "certificate chains for clients, PEM; several files separated by commas, picked by the "
+             "name a client asks for; needs --tls-key"},
     {.flag = "tls-key", .key = "tls_key", .argument = "FILE", .type = OPTION_TEXT,
      .round = ROUND_MAIN, .min = 1, .max = 4095, .group = "Where things are", FIELD(tls_key),
-     .help = "its private key, PEM"},
+     .help = "their private keys, PEM, in the same order"},
+    {.flag = "tls-client-ca", .key = "tls_client_ca", .argument = "FILE", .type = OPTION_TEXT,
+     .round = ROUND_MAIN, .min = 1, .max = 4095, .group = "Where things are", FIELD(tls_client_ca),
+     .help = "authorities, PEM; every client must show a certificate of theirs"},
 
     {.flag = "provider", .letter = 'p', .key = "providers", .argument = "NAME=KIND+URL",
      .type = OPTION_OWN, .round = ROUND_MAIN, .traits = OPTION_REPEATS, .group = "Providers",

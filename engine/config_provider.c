@@ -83,7 +83,7 @@ bool config_provider_add(struct config_reader *reader, const char *name,
         at = (int)config->provider_count++;
     }
     struct config_provider *provider = &config->provider[at];
-    heap_free(provider->api_key);
+    config_provider_free(provider);
     *provider = (struct config_provider){
         .line = reader->place.source == SOURCE_FILE ? reader->place.line : 0};
     memcpy(provider->name, name, strlen(name) + 1);

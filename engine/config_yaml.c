@@ -230,7 +230,39 @@ void config_file_close(struct config_file *file)
 
 // ---- providers ----
 
-enum { FIELD_NAME, FIELD_KIND, FIELD_URL, FIELD_KEY, FIELD_AUTH, FIELD_CONNECTIONS, FIELDS };
+enum {
+    FIELD_NAME,
+    FIELD_KIND,
+    FIELD_URL,
+    FIELD_KEY,
+    FIELD_AUTH,
+    FIELD_CONNECTIONS,
+    FIELD_CA,
+    FIELD_CERT,
+    FIELD_CERT_KEY,
+    FIELDS
+};
+
+static bool read_path(struct config_reader *reader, yaml_node_t *value, const char *key,
+                      char **path)
+{
+    const char *text;
+    if (!value)
+        return true;
+    if (!yaml_text(reader, value, key, &text))
+        return false;
+    heap_free(*path);
+    *path = heap_copy(text);
+    return true;
+}
+
+static bool read_provider_tls(struct config_reader *reader, struct config_provider *provider,
+                              yaml_node_t **value)
+{
+    return read_path(reader, value[FIELD_CA], "ca_file", &provider->ca_file) &&
+           read_path(reader, value[FIELD_CERT], "client_cert", &provider->client_cert) &&
+           read_path(reader, value[FIELD_CERT_KEY], "client_key", &provider->client_key);
+}
 
 static bool read_provider_options(struct config_reader *reader, struct config_provider *provider,
                                   yaml_node_t **value)
@@ -249,14 +281,15 @@ static bool read_provider_options(struct config_reader *reader, struct config_pr
             return false;
         provider->connections_max = (uint32_t)number;
     }
-    return true;
+    return read_provider_tls(reader, provider, value);
 }
 
 static bool read_provider(struct config_reader *reader, yaml_document_t *document,
                           const yaml_node_t *map)
 {
-    static const char *const names[FIELDS] = {"name",    "kind", "base_url",
-                                              "api_key", "auth", "connections"};
+    static const char *const names[FIELDS] = {"name",    "kind",        "base_url",
+                                              "api_key", "auth",        "connections",
+                                              "ca_file", "client_cert", "client_key"};
     char url[CONFIG_TEXT_MAX];
     yaml_node_t *value[FIELDS];
     struct config_provider *provider;

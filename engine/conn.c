@@ -116,6 +116,13 @@ static void output_free(struct core *core, struct conn *conn)
     conn->out_last_buf = NULL;
 }
 
+static void gathered_free(struct conn *conn)
+{
+    if (conn->gathered)
+        buf_unref(conn->gathered);
+    conn->gathered = NULL;
+}
+
 // The last act of closing, once the kernel holds nothing of ours.
 static void close_if_quiet(struct core *core, struct conn *conn)
 {
@@ -123,6 +130,8 @@ static void close_if_quiet(struct core *core, struct conn *conn)
         return;
     if (conn->fd >= 0) {
         output_free(core, conn);
+        gathered_free(conn);
+        conn->cipher_len = 0;
         conn_deadline(core, conn, CONN_CLOSING_MS);
         io_close(core->io, conn->fd, started(core, conn, IO_CLOSE));
         conn->fd = -1;
@@ -130,6 +139,7 @@ static void close_if_quiet(struct core *core, struct conn *conn)
     }
     timer_cancel(&conn->timer);
     conn->ops->closed(core, conn);
+    conn_tls_free(conn);
     conn->state = CONN_FREE;
     conn->magic = 0;
     core->conn_count--;
@@ -180,6 +190,8 @@ void conn_close(struct core *core, struct conn *conn)
 
 static void linger(struct core *core, struct conn *conn)
 {
+    if (conn->tls && conn_tls_close(core, conn))
+        return; // comes back when close_notify is out
     conn->state = CONN_LINGERING;
     io_shutdown_send(core->io, conn->fd);
     conn_deadline(core, conn, CONN_LINGER_MS);
@@ -195,7 +207,7 @@ void conn_finish(struct core *core, struct conn *conn)
     if (conn->state != CONN_OPEN || conn->finishing)
         return;
     conn->finishing = true;
-    if (!conn->out_first)
+    if (!conn_has_output(conn))
         linger(core, conn);
 }
 
@@ -288,9 +300,13 @@ void conn_wake_starved(struct core *core)
     }
 }
 
-static void receive_ended(struct core *core, struct conn *conn, int error)
+void conn_receive_ended(struct core *core, struct conn *conn, int error)
 {
     conn->ended = true;
+    if (conn->tls)
+        error = conn_tls_ended(core, conn, error);
+    if (conn->state == CONN_CLOSING)
+        return;
     if (conn->state == CONN_LINGERING)
         conn_close(core, conn);
     else
@@ -302,11 +318,11 @@ static void receive_stopped(struct core *core, struct conn *conn, int result)
 {
     conn->receive_stopping = false;
     if (result != -ECANCELED && result != -ENOBUFS) {
-        receive_ended(core, conn, result);
+        conn_receive_ended(core, conn, result);
     } else if (!conn->receive_wanted) {
         // As asked; somebody arms it again when there is room.
         if (conn->hung_up)
-            receive_ended(core, conn, 0);
+            conn_receive_ended(core, conn, 0);
     } else if (result == -ENOBUFS) {
         starve(core, conn);
     } else {
@@ -342,7 +358,10 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
         conn_receive(core, conn, conn->receive_multishot);
         return;
     }
-    conn->ops->received(core, conn, buf, (uint32_t)event->result);
+    if (conn->tls)
+        conn_tls_received(core, conn, buf, (uint32_t)event->result);
+    else
+        conn->ops->received(core, conn, buf, (uint32_t)event->result);
     // The kernel may end a multishot receive behind any of its results.
     if (!event->more && conn->receive_wanted)
         conn_receive(core, conn, true);
@@ -366,10 +385,16 @@ static void hangup_event(struct core *core, struct conn *conn, int result)
     if (conn->receive_armed)
         conn->hung_up = true;
     else
-        receive_ended(core, conn, 0);
+        conn_receive_ended(core, conn, 0);
 }
 
 // ------------------------------------------------------------------------------------------- send
+
+void conn_dirty(struct core *core, struct conn *conn)
+{
+    if (!conn->send_armed && list_empty(&conn->dirty))
+        list_push_back(&core->dirty, &conn->dirty);
+}
 
 static bool push(struct core *core, struct conn *conn, struct segment *segment)
 {
@@ -387,8 +412,7 @@ static bool push(struct core *core, struct conn *conn, struct segment *segment)
         conn->out_buffers++;
         conn->out_last_buf = segment->buf;
     }
-    if (!conn->send_armed && list_empty(&conn->dirty))
-        list_push_back(&core->dirty, &conn->dirty);
+    conn_dirty(core, conn);
     return true;
 }
 
@@ -463,11 +487,11 @@ static unsigned gather(struct core *core, struct conn *conn, struct iovec *iov, 
     return 1;
 }
 
-static void gathered_free(struct conn *conn)
+void conn_send_bytes(struct core *core, struct conn *conn, const void *bytes, size_t len)
 {
-    if (conn->gathered)
-        buf_unref(conn->gathered);
-    conn->gathered = NULL;
+    struct iovec iov = {(void *)bytes, len};
+    conn->send_armed = true;
+    io_send(core->io, conn->fd, started(core, conn, IO_SEND), &iov, 1);
 }
 
 static void send_start(struct core *core, struct conn *conn)
@@ -486,14 +510,18 @@ void conn_flush_dirty(struct core *core)
     for (struct list *node; (node = list_pop_front(&core->dirty));) {
         struct conn *conn = LIST_OWNER(node, struct conn, dirty);
         CHECK_MAGIC(conn, CONN_MAGIC);
-        if (conn->state == CONN_OPEN && !conn->send_armed && conn->out_first)
+        if (conn->state != CONN_OPEN || conn->send_armed || !conn_has_output(conn))
+            continue;
+        if (conn->tls)
+            conn_tls_send(core, conn);
+        else
             send_start(core, conn);
         // CONNECTING: made dirty again when the connection stands.
     }
 }
 
 // The kernel took `bytes`: give back what they pinned.
-static void output_advance(struct core *core, struct conn *conn, uint32_t bytes)
+void conn_output_advance(struct core *core, struct conn *conn, uint32_t bytes)
 {
     CHECK(bytes <= conn->out_bytes);
     conn->out_bytes -= bytes;
@@ -519,6 +547,9 @@ static void output_advance(struct core *core, struct conn *conn, uint32_t bytes)
 static void send_failed(struct core *core, struct conn *conn, int error)
 {
     output_free(core, conn);
+    gathered_free(conn);
+    conn->cipher_len = 0;
+    conn->tls_waiting = false;
     if (conn->finishing || conn->state == CONN_LINGERING)
         conn_close(core, conn);
     else
@@ -528,20 +559,28 @@ static void send_failed(struct core *core, struct conn *conn, int error)
 static void send_event(struct core *core, struct conn *conn, const struct io_event *event)
 {
     conn->send_armed = false;
-    gathered_free(conn);
+    if (!conn->tls)
+        gathered_free(conn);
     if (conn->state == CONN_CLOSING)
         return;
     if (event->result < 0) {
         send_failed(core, conn, event->result);
         return;
     }
-    output_advance(core, conn, (uint32_t)event->result);
+    uint32_t bytes = (uint32_t)event->result;
     conn->moved_ms = core->now_ms;
-    if (conn->out_first && list_empty(&conn->dirty))
-        list_push_back(&core->dirty, &conn->dirty);
-    if (conn->ops->sent)
-        conn->ops->sent(core, conn, (uint32_t)event->result);
-    if (conn->state == CONN_OPEN && conn->finishing && !conn->out_first)
+    if (conn->tls) {
+        conn_tls_sent(core, conn, bytes);
+    } else {
+        conn_output_advance(core, conn, bytes);
+        if (conn->ops->sent)
+            conn->ops->sent(core, conn, bytes);
+    }
+    if (conn->state != CONN_OPEN)
+        return;
+    if (conn_has_output(conn))
+        conn_dirty(core, conn);
+    else if (conn->finishing)
         linger(core, conn);
 }
 

@@ -22,6 +22,11 @@
 // send. At most one send is in flight. A piece holds a reference on its buffer until the kernel has
 // taken its last byte.
 //
+// TLS. conn_tls_server() / conn_tls_client() put a session (proto/tls.h) between the socket and the
+// owner, who notices nothing but its being slower: received bytes are decrypted into a second
+// buffer, the one copy, and output is encrypted when it is sent, as much at a time as fits one
+// buffer. On the client's side ops->connected comes a second time when the handshake is done.
+//
 // Deadline. Every connection has one at all times. Moving it is one store.
 #ifndef ENGINE_CONN_H
 #define ENGINE_CONN_H
@@ -36,6 +41,10 @@ enum {
     CONN_LINGER_MS = 2000, // how long we read on after our FIN, so that no RST eats our last answer
     CONN_CLOSING_MS = 10000 // completions of a cancelled descriptor must be in by then (CHECK)
 };
+
+struct tls;
+struct tls_context;
+struct tls_saved;
 
 struct segment {
     struct segment *next;
@@ -90,7 +99,13 @@ struct conn {
     uint64_t deadline_ms;
     struct timer timer;
     struct list dirty;
-    struct list line;     // core->receivers, or core->starved
+    struct list line;               // core->receivers, or core->starved
+    struct tls *tls;                // NULL: plaintext
+    bool tls_opening;               // our handshake is under way: ops->connected follows
+    bool tls_closing;               // close_notify was said
+    bool tls_waiting;               // the session has something to say by itself
+    uint32_t cipher_at, cipher_len; // of `gathered`: ciphertext still to be sent
+    uint32_t plain_sent;            // plaintext inside it, told to ops->sent when it is gone
     struct buf *gathered; // small pieces copied together for the send in flight; NULL: none
     uint64_t moved_ms;    // when a byte last moved in either direction
 };
@@ -99,6 +114,11 @@ struct conn {
 // The first deadline is `deadline_ms` from now.
 struct conn *conn_open(struct core *core, int fd, const struct conn_ops *ops, uint64_t deadline_ms);
 void conn_connect(struct core *core, struct conn *conn, const struct sockaddr *addr, socklen_t len);
+
+// Before any byte was received or pushed. False: no memory, or (client) a name that cannot be one.
+bool conn_tls_server(struct core *core, struct conn *conn, struct tls_context *context);
+bool conn_tls_client(struct core *core, struct conn *conn, struct tls_context *context,
+                     const char *name, const struct tls_saved *saved);
 
 void conn_receive(struct core *core, struct conn *conn, bool multishot); // no-op if armed
 void conn_receive_stop(struct core *core, struct conn *conn);            // multishot only
@@ -117,12 +137,24 @@ void conn_deadline(struct core *core, struct conn *conn, uint64_t ms_from_now);
 // Does output wait, or is some in flight?
 static inline bool conn_has_output(const struct conn *conn)
 {
-    return conn->out_first != NULL;
+    return conn->out_first || conn->cipher_len > 0 || conn->tls_waiting;
 }
 
 // Close in an orderly way once the output is sent; or at once.
 void conn_finish(struct core *core, struct conn *conn);
 void conn_close(struct core *core, struct conn *conn);
+
+// Between conn.c and conn_tls.c.
+void conn_output_advance(struct core *core, struct conn *conn, uint32_t bytes);
+void conn_send_bytes(struct core *core, struct conn *conn, const void *bytes, size_t len);
+void conn_dirty(struct core *core, struct conn *conn);
+void conn_receive_ended(struct core *core, struct conn *conn, int error);
+void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len);
+void conn_tls_send(struct core *core, struct conn *conn);
+void conn_tls_sent(struct core *core, struct conn *conn, uint32_t bytes);
+int conn_tls_ended(struct core *core, struct conn *conn, int error);
+bool conn_tls_close(struct core *core, struct conn *conn);
+void conn_tls_free(struct conn *conn);
 
 // For the core.
 void conn_event(struct core *core, const struct io_event *event);

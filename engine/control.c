@@ -10,12 +10,16 @@
 #include "alloc/heap.h"
 #include "engine/access_log.h"
 #include "engine/admin.h"
+#include "engine/trust.h"
 #include "engine/worker.h"
 
 enum { POST_TERMINATE = 1, POST_WORKER_STOPPED = 2 };
 
 struct control {
     const struct config *config;
+    struct tls_ticket_keys *keys; // outlive every config
+    struct trust *trust;
+    struct timer key_timer;
     struct core core;
     struct admin admin;
     struct worker *worker;
@@ -35,6 +39,34 @@ static void on_signal(int number)
     int error = errno;
     core_post(signal_core, POST_TERMINATE);
     errno = error;
+}
+
+static void rotate_keys(struct core *core, struct timer *timer)
+{
+    struct control *control = LIST_OWNER(timer, struct control, key_timer);
+    uint8_t random[TLS_TICKET_RANDOM];
+    io_random(core->io, random, sizeof random);
+    tls_ticket_keys_rotate(control->keys, io_wall_ms(core->io) / 1000, random);
+    timer_set(&core->wheel, timer, core->now_ms + TLS_TICKET_LIFETIME_S * 1000u);
+}
+
+static bool open_trust(struct control *control, char *error, size_t error_len)
+{
+    struct core *core = &control->core;
+    uint8_t random[TLS_TICKET_RANDOM];
+    io_random(core->io, random, sizeof random);
+    control->keys = tls_ticket_keys_new(io_wall_ms(core->io) / 1000, random);
+    timer_init(&control->key_timer, rotate_keys);
+    timer_set(&core->wheel, &control->key_timer, core->now_ms + TLS_TICKET_LIFETIME_S * 1000u);
+    control->trust = trust_open(control->config, control->keys, error, error_len);
+    return control->trust != NULL;
+}
+
+static void close_trust(struct control *control)
+{
+    trust_close(control->trust);
+    tls_ticket_keys_free(control->keys);
+    timer_cancel(&control->key_timer);
 }
 
 static void signals(bool install)
@@ -105,6 +137,7 @@ static bool start_workers(struct control *control)
     for (uint32_t i = 0; ok && i < control->config->workers; i++) {
         struct worker *worker = &control->worker[i];
         worker->config = control->config;
+        worker->trust = control->trust;
         worker->index = i;
         worker->opened = &opened;
         worker->stopped = worker_stopped;
@@ -204,8 +237,16 @@ int control_run(const struct config *config)
     admin_core_config(&core);
     int status = 1;
     if (core_open(&control->core, &core, error, sizeof error)) {
-        status = serve(control);
+        tls_library_start();
+        if (open_trust(control, error, sizeof error)) {
+            status = serve(control);
+        } else {
+            fprintf(stderr, "tokenring: %s\n", error);
+            status = 2;
+        }
+        close_trust(control);
         core_close(&control->core);
+        tls_library_stop();
     } else {
         fprintf(stderr, "tokenring: %s\n", error);
     }

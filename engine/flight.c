@@ -183,6 +183,7 @@ static bool providers_doing(enum reply_error error)
 {
     switch (error) {
     case REPLY_UPSTREAM_CONNECT:
+    case REPLY_UPSTREAM_TLS:
     case REPLY_UPSTREAM_RESET:
     case REPLY_UPSTREAM_PROTOCOL:
     case REPLY_UPSTREAM_HEAD_TOO_LARGE:

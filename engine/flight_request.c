@@ -555,6 +555,15 @@ void flight_connected(struct core *core, struct flight *flight)
     client_resume(core, flight->client);
 }
 
+static enum reply_error connect_error(int error)
+{
+    switch (error) {
+    case -ETIMEDOUT: return REPLY_TIMEOUT_CONNECT;
+    case -EPROTO: return REPLY_UPSTREAM_TLS;
+    default: return REPLY_UPSTREAM_CONNECT;
+    }
+}
+
 void flight_connect_failed(struct core *core, struct flight *flight, int error)
 {
     const struct config_provider *provider = &flight->config->provider[flight->provider];
@@ -564,7 +573,7 @@ void flight_connect_failed(struct core *core, struct flight *flight, int error)
         take_upstream(core, flight, true); // the name has more addresses
         return;
     }
-    flight_refuse(core, flight, timeout ? REPLY_TIMEOUT_CONNECT : REPLY_UPSTREAM_CONNECT, NULL);
+    flight_refuse(core, flight, connect_error(error), NULL);
 }
 
 // The provider closed before a byte of its answer came. On a connection from the pool that is a

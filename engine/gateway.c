@@ -10,6 +10,7 @@
 #include "engine/access_log.h"
 #include "engine/client.h"
 #include "engine/flight.h"
+#include "engine/trust.h"
 #include "engine/upstream.h"
 #include "proto/json.h"
 #include "proto/writer.h"
@@ -252,13 +253,14 @@ static int listen_all(struct gateway *g, char *error, size_t error_len)
     return 0;
 }
 
-int gateway_open(struct gateway *g, struct core *core, const struct config *config, char *error,
-                 size_t error_len)
+int gateway_open(struct gateway *g, struct core *core, const struct config *config,
+                 const struct trust *trust, char *error, size_t error_len)
 {
     memset(g, 0, sizeof *g);
     g->magic = GATEWAY_MAGIC;
     g->core = core;
     g->config = config;
+    g->trust = trust;
     g->client_max = clients_per_worker(config);
     core->owner = g;
     core->hooks.turn_end = turn_end;
@@ -282,6 +284,8 @@ void gateway_close(struct gateway *g)
     CHECK(g->client_count == 0);
     CHECK(g->flights.used == 0);
     timer_cancel(&g->relief);
+    for (int i = 0; i < CONFIG_PROVIDERS_MAX; i++)
+        tls_saved_free(g->endpoint[i].saved);
     slab_close(&g->flights);
     heap_free(g->models);
     g->magic = 0;

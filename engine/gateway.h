@@ -40,6 +40,8 @@ enum {
 };
 
 struct flight;
+struct tls_saved;
+struct trust;
 
 // Connections to one provider from one core.
 struct endpoint {
@@ -47,12 +49,14 @@ struct endpoint {
     struct list waiting; // struct flight, longest waiting first
     uint32_t open, idle_count, waiting_count;
     uint32_t next_address;
+    struct tls_saved *saved; // resumes the next TLS session; NULL: none yet
 };
 
 struct gateway {
     uint32_t magic;
     struct core *core;
     const struct config *config;
+    const struct trust *trust;
     struct slab flights;
     struct list clients; // every client connection
     struct list replays; // flights that keep their request for a replay, oldest first
@@ -78,7 +82,7 @@ struct gateway {
 void gateway_core_config(struct core_config *out, const struct config *config);
 // 0, or -errno with a sentence in `error`. The core's owner becomes the gateway.
 int gateway_open(struct gateway *gateway, struct core *core, const struct config *config,
-                 char *error, size_t error_len);
+                 const struct trust *trust, char *error, size_t error_len);
 void gateway_drain(struct gateway *gateway);
 void gateway_abort(struct gateway *gateway);
 void gateway_close(struct gateway *gateway);

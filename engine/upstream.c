@@ -4,7 +4,9 @@
 #include <errno.h>
 
 #include "alloc/check.h"
+#include "engine/access_log.h"
 #include "engine/flight.h"
+#include "engine/trust.h"
 
 static struct upstream *upstream_of(struct conn *conn)
 {
@@ -61,15 +63,59 @@ static void on_send_failed(struct core *core, struct conn *conn, int error)
         conn_close(core, conn);
 }
 
+// The provider's URL says https: put TLS between, before a byte is sent.
+static bool secure(struct core *core, struct upstream *upstream)
+{
+    struct gateway *g = gateway_of(core);
+    const struct flight *flight = upstream->flight;
+    const struct config_provider *provider = &flight->config->provider[flight->provider];
+    if (!provider->tls || upstream->conn.tls)
+        return true;
+    struct tls_context *context = g->trust->provider[flight->provider];
+    CHECK(context != NULL);
+    if (!conn_tls_client(core, &upstream->conn, context, provider->host,
+                         g->endpoint[flight->provider].saved))
+        return false;
+    conn_receive(core, &upstream->conn, true);
+    return true;
+}
+
+static void log_handshake(struct core *core, struct upstream *upstream)
+{
+    const struct config *config = upstream->flight->config;
+    event_log(core, config, LOG_WARN, "provider %s: %s", config->provider[upstream->provider].name,
+              tls_error(upstream->conn.tls));
+}
+
+// A ticket for the next handshake: in TLS 1.3 it comes behind the first answer.
+static void remember_session(struct core *core, struct upstream *upstream)
+{
+    struct endpoint *endpoint = endpoint_of(core, upstream);
+    if (!upstream->conn.tls || upstream->remembered)
+        return;
+    struct tls_saved *saved = tls_save(upstream->conn.tls);
+    if (!saved)
+        return;
+    upstream->remembered = true;
+    tls_saved_free(endpoint->saved);
+    endpoint->saved = saved;
+}
+
 static void on_connected(struct core *core, struct conn *conn, int error)
 {
     struct upstream *upstream = upstream_of(conn);
     CHECK(upstream->state == UPSTREAM_DIALING);
+    if (error == 0 && !secure(core, upstream))
+        error = -EPROTO;
+    if (error == 0 && conn->tls_opening)
+        return; // comes again when the handshake is done
     upstream->state = UPSTREAM_BUSY;
     if (error == 0) {
         flight_connected(core, upstream->flight);
         return;
     }
+    if (conn->tls)
+        log_handshake(core, upstream);
     endpoint_of(core, upstream)->next_address++;
     flight_connect_failed(core, upstream->flight, error);
 }
@@ -221,6 +267,7 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
         return;
     }
     upstream->reused = true;
+    remember_session(core, upstream);
     // A replay waits for a connection nobody has used: one place becomes free for it by closing
     // this.
     if (!list_empty(&endpoint->waiting) &&

@@ -21,6 +21,7 @@ enum upstream_state { UPSTREAM_DIALING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_G
 struct upstream {
     struct conn conn; // first
     uint8_t state;    // enum upstream_state
+    bool remembered;  // its TLS session was saved for the next one
     bool reused;      // carried an exchange before this one
     uint16_t provider;
     struct flight *flight; // DIALING and BUSY

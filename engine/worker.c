@@ -35,7 +35,7 @@ static bool worker_open(struct worker *worker)
     if (!core_open(&worker->core, &core, worker->error, sizeof worker->error))
         return false;
     worker->core.index = worker->index;
-    if (gateway_open(&worker->gateway, &worker->core, worker->config, worker->error,
+    if (gateway_open(&worker->gateway, &worker->core, worker->config, worker->trust, worker->error,
                      sizeof worker->error) == 0)
         return true;
     worker_close_failed(worker);

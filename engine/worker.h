@@ -14,6 +14,7 @@ struct worker {
     struct core core;
     struct gateway gateway;
     const struct config *config;
+    const struct trust *trust;
     uint32_t index;
     pthread_t thread;
     sem_t *opened;           // posted once the worker runs or has failed
@@ -23,7 +24,7 @@ struct worker {
     char error[256];
 };
 
-// Start the thread. worker->config, index, opened, stopped and owner are set by the caller.
+// Start the thread. worker->config, trust, index, opened, stopped and owner are set by the caller.
 bool worker_start(struct worker *worker);
 void worker_join(struct worker *worker);
 

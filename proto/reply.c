@@ -80,6 +80,9 @@ static const struct {
     [REPLY_DIALECT_UNSUPPORTED] = {KIND_REQUEST,
                                    "The model's provider does not speak this request's dialect."},
     [REPLY_UPSTREAM_CONNECT] = {KIND_UPSTREAM, "The provider could not be reached."},
+    [REPLY_UPSTREAM_TLS] = {KIND_UPSTREAM,
+                            "No secure connection to the provider: its certificate was not "
+                            "accepted, or the handshake failed."},
     [REPLY_UPSTREAM_RESET] = {KIND_UPSTREAM,
                               "The provider closed the connection without an answer."},
     [REPLY_UPSTREAM_PROTOCOL] = {KIND_UPSTREAM, "The provider's answer was not well-formed HTTP."},

@@ -41,6 +41,7 @@ enum dialect { DIALECT_OPENAI, DIALECT_ANTHROPIC, DIALECT_GEMINI, DIALECT_OLLAMA
     X(CLIENT_TIMEOUT, "request_timeout", 408)                                                      \
     X(DIALECT_UNSUPPORTED, "dialect_unsupported", 400)                                             \
     X(UPSTREAM_CONNECT, "upstream_connect_failed", 502)                                            \
+    X(UPSTREAM_TLS, "upstream_tls_failed", 502)                                                    \
     X(UPSTREAM_RESET, "upstream_reset", 502)                                                       \
     X(UPSTREAM_PROTOCOL, "upstream_protocol_error", 502)                                           \
     X(UPSTREAM_HEAD_TOO_LARGE, "upstream_head_too_large", 502)                                     \

@@ -15,6 +15,7 @@
 #include "engine/io.h"
 #include "engine/route.h"
 #include "proto/peek.h"
+#include "proto/tls.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, REQUEST_MAX = 64 * 1024 * 1024 };
 
@@ -47,6 +48,11 @@ static int version(void)
         return EXIT_FAILED;
     }
     printf("io_uring: %s\n", features.text);
+    printf("TLS: %s\n", tls_library_name());
+    if (!tls_library_is_fast())
+        fprintf(stderr,
+                "tokenring: this wolfSSL has no assembly: for fast TLS run tools/wolfssl and "
+                "build again\n");
     return EXIT_OK;
 }
 
@@ -69,36 +75,12 @@ static struct config *load(int argc, char **argv, bool no_network)
     return config;
 }
 
-// TLS is not built into this version: better no service than a key in plaintext.
-static bool speaks_plaintext(const struct config *config)
-{
-    for (uint32_t i = 0; i < config->provider_count; i++) {
-        if (!config->provider[i].tls)
-            continue;
-        fprintf(stderr,
-                "tokenring: provider %s wants https, which this version does not speak yet: use an "
-                "http:// URL of a TLS-terminating proxy on this host\n",
-                config->provider[i].name);
-        return false;
-    }
-    if (config->tls_cert) {
-        fprintf(stderr, "tokenring: --tls-cert is not supported by this version yet: put a "
-                        "TLS-terminating proxy in front\n");
-        return false;
-    }
-    return true;
-}
-
 static int serve(int argc, char **argv)
 {
     raise_fd_limit();
     struct config *config = load(argc, argv, false);
     if (!config)
         return EXIT_USAGE;
-    if (!speaks_plaintext(config)) {
-        config_free(config);
-        return EXIT_USAGE;
-    }
     int status = control_run(config);
     config_free(config);
     return status;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Proves that a buffer is in one state at a time, that its last reference frees it, and that every wrong
-// move stops the process.
+// Proves that a buffer is in one state at a time, that its last reference frees it, and that every
+// wrong move stops the process.
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>

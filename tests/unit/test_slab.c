@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Proves that a slab hands out each object once, reuses the warmest first, keeps indexes stable, and
-// stops at foreign pointers.
+// Proves that a slab hands out each object once, reuses the warmest first, keeps indexes stable,
+// and stops at foreign pointers.
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Proves that a timer fires in its millisecond, never before and never after, from any phase of the wheel
-// and over every edge of its levels; and that a core that sleeps as long as it is told misses none.
+// Proves that a timer fires in its millisecond, never before and never after, from any phase of the
+// wheel and over every edge of its levels; and that a core that sleeps as long as it is told misses
+// none.
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -114,7 +115,8 @@ Test(timer, setting_again_moves_and_cancelling_removes)
     cr_assert_eq(fired, 1);
 }
 
-// ------------------------------------------------------------------------------ timers in callbacks
+// ------------------------------------------------------------------------------ timers in
+// callbacks
 
 static struct timer first, second;
 static unsigned rounds;
@@ -159,7 +161,8 @@ Test(timer, a_callback_may_set_its_own_timer_again)
     cr_assert_eq(rounds, 100);
 }
 
-// Fires one millisecond later: a callback that sets a timer for now cannot hold up the run for ever.
+// Fires one millisecond later: a callback that sets a timer for now cannot hold up the run for
+// ever.
 Test(timer, a_timer_set_for_now_in_a_callback_waits_for_the_next_millisecond)
 {
     fired = 0;
@@ -173,7 +176,8 @@ Test(timer, a_timer_set_for_now_in_a_callback_waits_for_the_next_millisecond)
     cr_assert_eq(fired, 1);
 }
 
-// --------------------------------------------------------------------------- sleeping, and the model
+// --------------------------------------------------------------------------- sleeping, and the
+// model
 
 Test(timer, an_empty_wheel_lets_the_core_sleep_for_ever)
 {

