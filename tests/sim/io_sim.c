@@ -62,7 +62,7 @@ struct op {
     bool ready_seen;
     bool over; // its last event is posted
     uint64_t due_ns;
-    uint32_t unseen;     // events posted that the engine has not seen
+    uint32_t unseen; // events posted that the engine has not seen
     int connect_result;
     struct sim_end *connected;
     struct sockaddr_storage addr;
