@@ -211,6 +211,12 @@ void conn_finish(struct core *core, struct conn *conn)
         linger(core, conn);
 }
 
+void conn_finish_torn(struct core *core, struct conn *conn)
+{
+    conn->tls_closing = true; // as if it had been said
+    conn_finish(core, conn);
+}
+
 // ---------------------------------------------------------------------------------------- receive
 
 void conn_receive(struct core *core, struct conn *conn, bool multishot)
@@ -408,8 +414,7 @@ static bool push(struct core *core, struct conn *conn, struct segment *segment)
     conn->out_last = segment;
     conn->out_bytes += segment->len;
     conn->out_segments++;
-    segment->pins = segment->buf && segment->buf->pool->kind == BUF_RECEIVE &&
-                    segment->buf != conn->out_last_buf;
+    segment->pins = segment->buf && segment->buf != conn->out_last_buf;
     if (segment->pins) {
         conn->out_buffers++;
         conn->out_last_buf = segment->buf;

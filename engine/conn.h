@@ -51,7 +51,7 @@ struct segment {
     const uint8_t *ptr;
     struct buf *buf; // NULL: static bytes, or text[] below
     uint32_t len;
-    bool pins; // the first of a run of segments in one receive buffer
+    bool pins; // the first of a run of segments in one buffer
     uint8_t text[SEGMENT_TEXT_MAX];
 };
 
@@ -95,7 +95,7 @@ struct conn {
     struct segment *out_first, *out_last;
     uint32_t out_bytes; // waiting or in flight
     uint32_t out_segments;
-    uint32_t out_buffers; // receive buffers they hold, counting each run of one buffer once
+    uint32_t out_buffers; // buffers they hold, counting each run of one buffer once
     struct buf *out_last_buf;
     uint64_t deadline_ms;
     struct timer timer;
@@ -143,6 +143,8 @@ static inline bool conn_has_output(const struct conn *conn)
 
 // Close in an orderly way once the output is sent; or at once.
 void conn_finish(struct core *core, struct conn *conn);
+// As conn_finish, but nothing may pass for a proper end: over TLS, no close_notify.
+void conn_finish_torn(struct core *core, struct conn *conn);
 void conn_close(struct core *core, struct conn *conn);
 
 // Between conn.c and conn_tls.c.

@@ -147,12 +147,15 @@ static bool opened(struct core *core, struct conn *conn)
 
 static struct buf *plain_room(struct core *core)
 {
-    struct buf *buf = buf_take(&core->receive);
+    // When receive buffers are scarce they are for receives.
+    bool scarce = buf_available(&core->receive) < core->receive.count / 4;
+    struct buf *buf = scarce ? NULL : buf_take(&core->receive);
     return buf ? buf : buf_take(&core->write);
 }
 
 // One step: decrypt into fresh room and hand over what came out. True: there is more to do.
-static bool step(struct core *core, struct conn *conn, const uint8_t **in, size_t *len)
+static bool step(struct core *core, struct conn *conn, const uint8_t **in, size_t *len,
+                 bool *delivered)
 {
     bool handshaking = tls_state(conn->tls) == TLS_HANDSHAKING;
     struct buf *room = handshaking ? NULL : plain_room(core);
@@ -164,6 +167,7 @@ static bool step(struct core *core, struct conn *conn, const uint8_t **in, size_
         tls_decrypt(conn->tls, *in, *len, room ? room->bytes : NULL, room ? room->pool->size : 0);
     *in += moved.taken;
     *len -= moved.taken;
+    *delivered |= moved.made > 0;
     if (moved.made > 0)
         conn->ops->received(core, conn, room, (uint32_t)moved.made);
     else if (room)
@@ -181,11 +185,16 @@ void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, ui
 {
     const uint8_t *in = buf->bytes;
     size_t left = len;
-    while (step(core, conn, &in, &left))
+    bool delivered = false;
+    while (step(core, conn, &in, &left, &delivered))
         ;
     buf_unref(buf);
-    if (conn->state == CONN_OPEN)
-        note_waiting(core, conn);
+    if (conn->state != CONN_OPEN)
+        return;
+    note_waiting(core, conn);
+    // Part of a record: the owner heard nothing, so it cannot ask for more.
+    if (!delivered)
+        conn_receive(core, conn, conn->receive_multishot);
 }
 
 // The transport ended. Without close_notify that may be an attack on the end of a message: an

@@ -218,6 +218,7 @@ static void cut(struct core *core, struct flight *flight, enum reply_error error
         buf_unref(buf);
     }
     flight_finish(core, flight, FLIGHT_ABORTED);
+    conn_finish_torn(core, &client->conn);
     client_answered(core, client, false);
 }
 

@@ -550,7 +550,10 @@ void flight_upstream_ended(struct core *core, struct flight *flight, int error)
 {
     switch ((enum flight_state)flight->state) {
     case FLIGHT_SENT:
-        if (!flight_replay(core, flight))
+        // A provider that wants a certificate of ours says so only after the handshake (TLS 1.3).
+        if (upstream_tls_failed(core, flight->upstream))
+            flight_refuse(core, flight, REPLY_UPSTREAM_TLS, NULL);
+        else if (!flight_replay(core, flight))
             flight_refuse(core, flight, REPLY_UPSTREAM_RESET, NULL);
         return;
     case FLIGHT_BODY:

@@ -74,11 +74,29 @@ static bool hold_crumb(struct flight *flight, const uint8_t *bytes, uint32_t len
     return true;
 }
 
+// When receive buffers are scarce, a request that will wait for its connection must not hold the
+// last of them: over TLS that connection needs to receive before it can take the request.
+static bool hold_copy(struct core *core, struct flight *flight, const uint8_t *bytes, uint32_t len)
+{
+    if (buf_available(&core->receive) >= core->receive.count / 4 || len > core->write.size)
+        return false;
+    struct buf *copy = buf_take(&core->write);
+    if (!copy)
+        return false;
+    memcpy(copy->bytes, bytes, len);
+    copy->filled = len;
+    bool ok = append(core, flight, copy, copy->bytes, len);
+    buf_unref(copy);
+    return ok;
+}
+
 static bool hold(struct core *core, struct flight *flight, struct buf *buf, const uint8_t *bytes,
                  uint32_t len)
 {
     struct gateway *g = gateway_of(core);
     if (buf != flight->last_buf && hold_crumb(flight, bytes, len))
+        return true;
+    if (hold_copy(core, flight, bytes, len))
         return true;
     if (buf != flight->last_buf) {
         if (flight->request_buffers > 0 && g->peek_held >= core->receive.count / 2)

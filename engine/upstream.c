@@ -96,6 +96,15 @@ static void log_handshake(struct core *core, struct upstream *upstream)
               tls_error(upstream->conn.tls));
 }
 
+bool upstream_tls_failed(struct core *core, struct upstream *upstream)
+{
+    if (!upstream->conn.tls || tls_state(upstream->conn.tls) != TLS_FAILED ||
+        tls_fault(upstream->conn.tls) == TLS_FAULT_CUT)
+        return false;
+    log_handshake(core, upstream);
+    return true;
+}
+
 // A ticket for the next handshake: in TLS 1.3 it comes behind the first answer.
 static void remember_session(struct core *core, struct upstream *upstream)
 {

@@ -45,6 +45,9 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
 // Or: detach and close at once.
 void upstream_close(struct core *core, struct upstream *upstream);
 
+// Did TLS end it (and not the transport alone)? Logged if so.
+bool upstream_tls_failed(struct core *core, struct upstream *upstream);
+
 // Forget a flight that is still queued for a connection.
 void upstream_unqueue(struct gateway *gateway, struct flight *flight);
 

@@ -42,7 +42,8 @@
 // and its plaintext copied once into the caller's room; from there it is forwarded as it is.
 //
 // Bounds. Memory of a session, all on the heap, counted by tls_bytes():
-//   idle                 about 5 KiB with the fast build, 60 to 80 KiB with Debian's
+//   idle                 about 5 KiB with the fast build; 60 to 80 KiB with Debian's, whose own
+//                        cache of curve points (2 MB once) is counted to those that fill it
 //   a record half read   + TLS_RECORD_MAX while its rest is awaited
 //   ciphertext waiting   + what the handshake says at once, at most TLS_UNSENT_MAX. Application
 //                        data never waits: tls_encrypt() takes no more of it than fits in `cap`
@@ -77,6 +78,9 @@ enum {
 void tls_library_start(void);
 void tls_library_stop(void);
 
+// The last thing a thread that used TLS does (Debian's wolfSSL keeps a cache for each).
+void tls_library_thread_stop(void);
+
 // Which wolfSSL this is, for `tokenring version`: "wolfSSL 5.5.4, fast (static, with assembly)" or
 // "wolfSSL 5.5.4, slow (the system's, no assembly; tools/wolfssl builds the fast one)".
 const char *tls_library_name(void);
@@ -103,6 +107,10 @@ void tls_ticket_keys_free(struct tls_ticket_keys *keys);
 enum tls_side { TLS_CLIENT, TLS_SERVER };
 enum tls_version { TLS_VERSION_ANY, TLS_1_2, TLS_1_3 };
 
+// Which suites come first; all are spoken. TLS_PREFER_FAST: AES where assembly and the CPU's own
+// instructions make it the fast one, else ChaCha20 (twice as fast, and it leaks nothing by timing).
+enum tls_preference { TLS_PREFER_FAST, TLS_PREFER_AES, TLS_PREFER_CHACHA };
+
 // A certificate chain in PEM, leaf first, and its private key in PEM (not encrypted). A server
 // picks one by the name the client asks for, exact names before wildcards, and the first of the
 // list when none fits or none is asked for. The names are those in the certificate.
@@ -123,6 +131,7 @@ struct tls_settings {
     // A server: one or more. A client: none, or one to show when the server asks.
     const struct tls_identity *identities;
     size_t identity_count;
+    enum tls_preference prefer;
     const char *alpn;                    // comma-separated, "http/1.1"; NULL: not spoken
     struct tls_ticket_keys *ticket_keys; // a server: NULL means no resumption. Outlives the context
 };
@@ -148,9 +157,10 @@ struct tls_saved; // what a client needs to resume: see tls_save
 
 enum tls_state { TLS_HANDSHAKING, TLS_OPEN, TLS_ENDED, TLS_FAILED };
 
-// `server_name` is a host name or an IP address without brackets, at most TLS_NAME_MAX bytes. With
-// `saved` (may be NULL) resumption is offered; it is copied, and ignored when it was not saved with
-// an equal name and equal rules. NULL: the name is empty, too long or has a byte no name has.
+// `server_name` is a host name or an IP address without brackets, at most TLS_NAME_MAX bytes (a
+// final dot is dropped). With `saved` (may be NULL) resumption is offered; it is copied, and
+// ignored when it was not saved with an equal name and equal rules. NULL: the name is empty, too
+// long or has a byte no name has.
 struct tls *tls_client(struct tls_context *context, const char *server_name,
                        const struct tls_saved *saved);
 struct tls *tls_server(struct tls_context *context);
@@ -242,9 +252,11 @@ size_t tls_bytes(const struct tls *tls);
 // ---- resumption on the client's side ------------------------------------------------------------
 
 // The newest ticket of this session, for a later tls_client(); NULL when there is none (yet: a
-// ticket comes behind the handshake, so ask after the first answer, or when done). The caller's to
-// keep and to free; it does not need the session or the context to live. TLS 1.3 only: in 1.2 a
-// client of ours always makes the full handshake (tls_session.c says why). Servers resume both.
+// ticket comes behind the handshake, so ask after the first answer, or when done), and after
+// tls_close(). The caller's to keep and to free; it does not need the session or the context to
+// live. When a handshake that offered one fails, forget it: a server may have been changed since.
+// TLS 1.3 only: in 1.2 a client of ours always makes the full handshake (tls_session.c says why).
+// Servers resume both.
 struct tls_saved *tls_save(struct tls *tls);
 void tls_saved_free(struct tls_saved *saved);
 

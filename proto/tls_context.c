@@ -8,11 +8,15 @@
 static const uint32_t CONTEXT_MAGIC = MAGIC('T', 'C', 'T', 'X');
 
 // Forward secrecy and AEAD only: those of TLS 1.3, then those of TLS 1.2.
-static const char CIPHERS[] =
-    "TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:TLS13-CHACHA20-POLY1305-SHA256:"
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+#define AES_13 "TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384"
+#define AES_12                                                                                     \
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                   \
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+#define CHACHA_13 "TLS13-CHACHA20-POLY1305-SHA256"
+#define CHACHA_12 "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+
+static const char AES_FIRST[] = AES_13 ":" CHACHA_13 ":" AES_12 ":" CHACHA_12;
+static const char CHACHA_FIRST[] = CHACHA_13 ":" AES_13 ":" CHACHA_12 ":" AES_12;
 
 enum { RSA_BITS_MIN = 2048, ECC_BITS_MIN = 256, AUTHORITIES_MAX = 4096 };
 enum { EC_POINT_MAX = 1 + 2 * 66 }; // of P-521
@@ -42,7 +46,7 @@ static const char *or_else(const char *origin, const char *otherwise)
 
 static const uint8_t *find(struct span in, struct span what)
 {
-    return in.len ? memmem(in.ptr, in.len, what.ptr, what.len) : NULL;
+    return memmem(in.ptr, in.len, what.ptr, what.len);
 }
 
 // The next certificate of a bundle, from its BEGIN line to its END line.
@@ -50,6 +54,8 @@ static bool pem_next(struct span *bundle, struct span *certificate)
 {
     const struct span begin = SPAN("-----BEGIN CERTIFICATE-----");
     const struct span end = SPAN("-----END CERTIFICATE-----");
+    if (bundle->len == 0)
+        return false;
     const uint8_t *stop = bundle->ptr + bundle->len, *from = find(*bundle, begin);
     if (!from)
         return false;
@@ -77,12 +83,25 @@ static bool leaf_open(struct tls_chain *chain, struct span pem)
 
 // ---- one set of rules ---------------------------------------------------------------------------
 
+static bool chacha_comes_first(const struct tls_settings *settings)
+{
+    if (settings->prefer != TLS_PREFER_FAST)
+        return settings->prefer == TLS_PREFER_CHACHA;
+#if defined(__x86_64__)
+    return !tls_library_is_fast() || !__builtin_cpu_supports("aes") ||
+           !__builtin_cpu_supports("pclmul");
+#else
+    return !tls_library_is_fast();
+#endif
+}
+
 static void rules_speak(WOLFSSL_CTX *rules, const struct tls_settings *settings)
 {
     int lowest = settings->version_min == TLS_1_3 ? WOLFSSL_TLSV1_3 : WOLFSSL_TLSV1_2;
     int groups[] = {WOLFSSL_ECC_X25519, WOLFSSL_ECC_SECP256R1, WOLFSSL_ECC_SECP384R1};
     CHECK(wolfSSL_CTX_SetMinVersion(rules, lowest) == WOLFSSL_SUCCESS);
-    CHECK(wolfSSL_CTX_set_cipher_list(rules, CIPHERS) == WOLFSSL_SUCCESS);
+    const char *suites = chacha_comes_first(settings) ? CHACHA_FIRST : AES_FIRST;
+    CHECK(wolfSSL_CTX_set_cipher_list(rules, suites) == WOLFSSL_SUCCESS);
     if (settings->version_max == TLS_1_2)
         for (int i = 0; i < 3; i++)
             CHECK(wolfSSL_CTX_UseSupportedCurve(rules, (word16)groups[i]) == WOLFSSL_SUCCESS);

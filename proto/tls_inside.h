@@ -14,11 +14,13 @@
 
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
 #include <wolfssl/wolfcrypt/chacha20_poly1305.h>
 #include <wolfssl/wolfcrypt/ecc.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 #include <wolfssl/wolfcrypt/random.h>
+#include <wolfssl/wolfcrypt/hash.h>
 #include <wolfssl/wolfcrypt/sha256.h>
 
 enum { TLS_SCOPE_BYTES = 32, TLS_ALPN_MAX = 64 };
@@ -66,6 +68,8 @@ int tls_ticket_crypt(WOLFSSL *ssl, unsigned char name[WOLFSSL_TICKET_NAME_SZ],
 
 // ---- sessions (tls_session.c) -------------------------------------------------------------------
 
+static const uint32_t TLS_SESSION_MAGIC = MAGIC('T', 'L', 'S', ' ');
+
 struct tls {
     uint32_t magic;
     enum tls_state state;
@@ -95,9 +99,22 @@ struct tls {
     char server_name[TLS_NAME_MAX + 1];
 };
 
+// Both run inside a count. One step of the handshake; false: it has failed. And a server's start,
+// when it has seen which name is asked for; false: not yet.
+bool tls_shake_hands(struct tls *tls);
+bool tls_choose_certificate(struct tls *tls);
+// Do the peer's first bytes, in the loan, look like HTTP?
+void tls_look_for_http(struct tls *tls);
+
+// ---- ports (tls_ports.c)
+// ---------------------------------------------------------------------------
+
 // wolfSSL's ways to its ciphertext; `user` is the struct tls.
 int tls_io_receive(WOLFSSL *ssl, char *to, int len, void *user);
 int tls_io_send(WOLFSSL *ssl, char *from, int len, void *user);
+// Room for `more` bytes behind `len`, counted; *cap is what there is, doubled as need be.
+uint8_t *tls_grow(struct tls *tls, uint8_t *bytes, size_t *cap, size_t len, size_t more,
+                  size_t least);
 
 // ---- faults (tls_fault.c) -----------------------------------------------------------------------
 

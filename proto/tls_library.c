@@ -63,10 +63,35 @@ static void *resize(void *memory, size_t size)
     return block + 1;
 }
 
+// wolfSSL looks at the CPU when an algorithm is first used, and notes what it found without a lock.
+// Let that be here, before there are threads.
+static void use_everything_once(void)
+{
+    const byte zeros[32] = {0};
+    byte out[64], tag[16];
+    Aes aes;
+    CHECK(wc_Sha256Hash(zeros, sizeof zeros, out) == 0);
+    CHECK(wc_Sha384Hash(zeros, sizeof zeros, out) == 0);
+    CHECK(wc_Sha512Hash(zeros, sizeof zeros, out) == 0);
+    CHECK(wc_AesInit(&aes, NULL, INVALID_DEVID) == 0);
+    CHECK(wc_AesGcmSetKey(&aes, zeros, 16) == 0);
+    CHECK(wc_AesGcmEncrypt(&aes, out, zeros, 32, zeros, 12, tag, 16, zeros, 5) == 0);
+    wc_AesFree(&aes);
+    CHECK(wc_ChaCha20Poly1305_Encrypt(zeros, zeros, zeros, 5, zeros, 32, out, tag) == 0);
+}
+
 void tls_library_start(void)
 {
     CHECK(wolfSSL_SetAllocators(take, give_back, resize) == 0);
     CHECK(wolfSSL_Init() == WOLFSSL_SUCCESS);
+    use_everything_once();
+}
+
+void tls_library_thread_stop(void)
+{
+#ifdef FP_ECC
+    wc_ecc_fp_free();
+#endif
 }
 
 void tls_library_stop(void)

@@ -29,7 +29,8 @@ static struct span take(struct span *from, size_t len, bool *good)
         len = from->len;
     }
     struct span taken = span_of(from->ptr, len);
-    *from = span_of(from->ptr + len, from->len - len);
+    if (len)
+        *from = span_of(from->ptr + len, from->len - len);
     return taken;
 }
 
