@@ -13,8 +13,7 @@
 struct worker {
     struct core core;
     struct gateway gateway;
-    const struct config *config;
-    const struct trust *trust;
+    struct gateway_update update; // the first; for a reload the next
     uint32_t index;
     pthread_t thread;
     sem_t *opened;           // posted once the worker runs or has failed
@@ -24,7 +23,7 @@ struct worker {
     char error[256];
 };
 
-// Start the thread. worker->config, trust, index, opened, stopped and owner are set by the caller.
+// Start the thread. worker->update, index, opened, stopped and owner are set by the caller.
 bool worker_start(struct worker *worker);
 void worker_join(struct worker *worker);
 

@@ -81,7 +81,8 @@ static int serve(int argc, char **argv)
     struct config *config = load(argc, argv, false);
     if (!config)
         return EXIT_USAGE;
-    int status = control_run(config);
+    struct control_start start = {.argc = argc, .argv = argv};
+    int status = control_run(config, &start);
     config_free(config);
     return status;
 }

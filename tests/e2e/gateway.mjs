@@ -174,10 +174,11 @@ export async function get(port, target, fields = {}) {
 }
 
 // The gateway. `providers` are "NAME=KIND+URL"; or `config` is YAML text. `args` are further flags.
-export async function startGateway(t, { providers = [], config = null, args = [], env = {} } = {}) {
+export async function startGateway(t, { providers = [], config = null, args = [], env = {}, listen = true } = {}) {
     const port = await freePort();
     const admin = await freePort();
-    const flags = ['serve', '-l', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${admin}`];
+    const flags = ['serve', '--admin', `127.0.0.1:${admin}`];
+    if (listen) flags.push('-l', `127.0.0.1:${port}`); // else the file says where, and the caller sets `port`
     if (!args.includes('-w')) flags.push('-w', workers);
     if (config !== null) flags.push('-c', temporaryFile(t, 'tokenring.yaml', config));
     for (const provider of providers) flags.push('-p', provider);
@@ -188,7 +189,7 @@ export async function startGateway(t, { providers = [], config = null, args = []
     await child.ready('answers /healthz', async () => (await get(admin, '/healthz'))?.status === 200);
     // Client connections of a test end before the gateway is asked to stop, or it would drain them.
     child.connect = async () => {
-        const wire = await connect(port);
+        const wire = await connect(child.port);
         t.cleanup(() => wire.close());
         return wire;
     };
