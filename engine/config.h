@@ -118,6 +118,13 @@ enum forwarded_policy {
     FORWARDED_OFF,    // drop what the client sent, add nothing: providers see no client address
 };
 
+enum config_seccomp {
+    SECCOMP_AUTO, // on if there is a user to become (default)
+    SECCOMP_ON,
+    SECCOMP_LOG, // refuse nothing, and tell what would have been
+    SECCOMP_OFF,
+};
+
 enum config_mode { CONFIG_OFF, CONFIG_AUTO, CONFIG_ALWAYS };
 
 struct config {
@@ -172,6 +179,8 @@ struct config {
     char *tls_key;
     char *path; // the file of -c, NULL if there was none
     bool watch; // reload when it changes (default off)
+    char *user; // who to be, "name" or "name:group"; NULL: whoever started it
+    enum config_seccomp seccomp;
 };
 
 // Parse everything. On success returns a frozen config. On failure returns NULL and `error` holds

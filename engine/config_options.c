@@ -172,6 +172,13 @@ static const struct config_option options[] = {
      FIELD(drain_timeout_ms),
      .help = "how long a stop waits for open exchanges; 0: not at all"},
 
+    {.flag = "user", .key = "user", .argument = "NAME[:GROUP]", .type = OPTION_TEXT,
+     .round = ROUND_MAIN, .min = 1, .max = 127, .group = "Rights", FIELD(user),
+     .help = "started by root: become this user, for good"},
+    {.flag = "seccomp", .key = "seccomp", .argument = "auto|on|log|off", .type = OPTION_CHOICE,
+     .round = ROUND_MAIN, .standard = "auto", .group = "Rights", FIELD(seccomp),
+     .help = "refuse system calls that a gateway does not make; auto: with --user; log: only tell"},
+
     {.flag = "coalesce", .key = "coalesce", .argument = "off|auto|always", .type = OPTION_CHOICE,
      .round = ROUND_MAIN, .standard = "auto", .group = "Sharing answers", FIELD(coalesce),
      .help = "one upstream request for identical requests at the same time"},

@@ -13,7 +13,7 @@
 
 // Written into rings, pools, threads and the process at start.
 static const char *const fixed[] = {
-    "admin", "workers", "ring-entries", "buffers", "buffer-size", "congestion",
+    "user", "seccomp", "admin", "workers", "ring-entries", "buffers", "buffer-size", "congestion",
 };
 
 static void keep_text(char **next, const char *current)

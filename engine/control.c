@@ -1,53 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "engine/control.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "alloc/check.h"
 #include "alloc/heap.h"
 #include "engine/access_log.h"
-#include "engine/admin.h"
-#include "engine/listeners.h"
-#include "engine/tenure.h"
-#include "engine/worker.h"
+#include "engine/control_state.h"
+#include "engine/handover.h"
+#include "engine/harden.h"
 
 enum {
     POST_TERMINATE = 1,
     POST_WORKER_STOPPED = 2,
     POST_RELOAD = 4,
-    TICK_MS = 1000,
+    POST_REPLACE = 8,
     ADMIN_BACKLOG = 64,
-};
-
-// What tells one state of a file from another.
-struct stamp {
-    uint64_t device, inode, size, changed_ns;
-};
-
-struct control {
-    const struct control_start *start;
-    const struct config *config;  // in force
-    struct tls_ticket_keys *keys; // outlive every config
-    struct timer key_timer;
-    struct tenures tenures;
-    struct tenure *tenure; // of the config in force
-    struct config_slots slots;
-    struct listeners listeners;
-    struct inherited inherited;
-    struct timer tick;
-    struct stamp loaded, seen; // of the config file: when it was read, and a tick ago
-    struct core core;
-    struct admin admin;
-    struct worker *worker;
-    uint32_t started;
-    _Atomic uint32_t stopped;
-    bool draining;
-    struct timer drain_timer;
+    PORT_FREE = 1024, // ports below are for root, or a capability
 };
 
 // The only global of the engine: a signal handler has no other way to find its process's control.
@@ -58,7 +32,9 @@ static void on_signal(int number)
 {
     // core_post is an atomic or and a write(2): both allowed here (signal-safety(7)).
     int error = errno;
-    core_post(signal_core, number == SIGHUP ? POST_RELOAD : POST_TERMINATE);
+    core_post(signal_core, number == SIGHUP    ? POST_RELOAD
+                           : number == SIGUSR2 ? POST_REPLACE
+                                               : POST_TERMINATE);
     errno = error;
 }
 
@@ -102,9 +78,10 @@ static void signals(bool install)
     sigaction(SIGPIPE, &ignore, NULL);
     // A terminal that goes away must not end a service, not even in its last moments.
     sigaction(SIGHUP, install ? &action : &ignore, NULL);
+    sigaction(SIGUSR2, install ? &action : &ignore, NULL);
 }
 
-static void post_workers(struct control *control, uint32_t bits)
+void post_workers(struct control *control, uint32_t bits)
 {
     for (uint32_t i = 0; i < control->started; i++)
         core_post(&control->worker[i].core, bits);
@@ -121,153 +98,52 @@ static void drain_expired(struct core *core, struct timer *timer)
     abort_now(LIST_OWNER(timer, struct control, drain_timer));
 }
 
+void drain_begin(struct control *control, uint32_t bits)
+{
+    control->draining = true;
+    control->admin.ready = false;
+    event_log(&control->core, control->config, LOG_INFO, "draining: what runs may finish");
+    post_workers(control, bits);
+    timer_set(&control->core.wheel, &control->drain_timer,
+              control->core.now_ms + control->config->drain_timeout_ms);
+}
+
 static void drain(void *owner)
 {
     struct control *control = owner;
     if (control->draining)
         return;
-    control->draining = true;
-    control->admin.ready = false;
-    event_log(&control->core, control->config, LOG_INFO, "draining: what runs may finish");
-    post_workers(control, GATEWAY_POST_DRAIN);
-    timer_set(&control->core.wheel, &control->drain_timer,
-              control->core.now_ms + control->config->drain_timeout_ms);
+    notify_send(&control->notify, "STOPPING=1");
+    drain_begin(control, GATEWAY_POST_DRAIN);
 }
 
-// ----------------------------------------------------------------------------------------- reload
+// --------------------------------------------------------------------------------------- watchdog
 
-static bool stamp_take(const struct config *config, struct stamp *stamp)
+// A sign of life only if every worker has shown one since the last.
+static void watchdog(struct core *core, struct timer *timer)
 {
-    struct stat file;
-    if (!config->path || stat(config->path, &file) != 0)
-        return false;
-    *stamp = (struct stamp){
-        .device = file.st_dev,
-        .inode = file.st_ino,
-        .size = (uint64_t)file.st_size,
-        .changed_ns = (uint64_t)file.st_mtim.tv_sec * 1000000000u + (uint64_t)file.st_mtim.tv_nsec,
-    };
-    return true;
-}
-
-static struct gateway_update update_of(const struct control *control)
-{
-    return (struct gateway_update){
-        .config = control->tenure->config,
-        .trust = control->tenure->trust,
-        .holders = &control->tenure->holders,
-    };
-}
-
-// Every worker takes it on before this returns: within a turn each.
-static void publish(struct control *control)
-{
-    sem_t adopted;
-    CHECK(sem_init(&adopted, 0, 0) == 0);
+    struct control *control = LIST_OWNER(timer, struct control, watchdog);
+    bool alive = true;
     for (uint32_t i = 0; i < control->started; i++) {
         struct worker *worker = &control->worker[i];
-        worker->update = update_of(control);
-        worker->update.adopted = &adopted;
-        listeners_share(&control->listeners, &worker->update, i, control->started);
-        worker->gateway.update = &worker->update;
-        core_post(&worker->core, GATEWAY_POST_CONFIG);
+        alive = alive && (atomic_load(&worker->gateway.pulse) || atomic_load(&worker->ended));
     }
-    for (uint32_t i = 0; i < control->started; i++)
-        while (sem_wait(&adopted) < 0)
-            CHECK(errno == EINTR);
-    sem_destroy(&adopted);
-    listeners_settle(&control->listeners);
+    if (alive) {
+        notify_send(&control->notify, "WATCHDOG=1");
+        for (uint32_t i = 0; i < control->started; i++)
+            atomic_store(&control->worker[i].gateway.pulse, false);
+    }
+    post_workers(control, GATEWAY_POST_PULSE);
+    timer_set(&core->wheel, timer, core->now_ms + control->notify.watchdog_ms);
 }
 
-// All that can fail, before anything changes. NULL: `error` says why.
-static struct tenure *prepare(struct control *control, char *kept, size_t kept_len, char *error,
-                              size_t error_len)
+static void watchdog_start(struct control *control)
 {
-    const struct control_start *start = control->start;
-    if (control->tenures.count == TENURES_MAX) {
-        snprintf(error, error_len, "%d older configurations are still needed by running requests",
-                 TENURES_MAX);
-        return NULL;
-    }
-    struct config *next = config_load(start->argc, start->argv, environ, false, error, error_len);
-    if (!next)
-        return NULL;
-    struct config_slots slots = control->slots;
-    config_succeed(next, control->config, &slots, kept, kept_len);
-    struct trust *trust = trust_open(next, control->keys, error, error_len);
-    if (trust && listeners_change(&control->listeners, control->core.io, next, &control->inherited,
-                                  error, error_len)) {
-        control->slots = slots;
-        return tenure_begin(&control->tenures, next, next, trust, control->started);
-    }
-    trust_close(trust);
-    config_free(next);
-    return NULL;
-}
-
-static void tick_arm(struct control *control)
-{
-    if (control->config->watch || control->tenures.count > 1)
-        timer_set(&control->core.wheel, &control->tick, control->core.now_ms + TICK_MS);
-}
-
-static unsigned reload(void *owner, char *text, size_t len)
-{
-    struct control *control = owner;
-    char error[1024], kept[256];
-    if (control->draining || control->started == 0) {
-        snprintf(text, len, "not reloaded: the process is starting or draining\n");
-        return 503;
-    }
-    (void)stamp_take(control->config, &control->loaded);
-    control->seen = control->loaded;
-    struct tenure *tenure = prepare(control, kept, sizeof kept, error, sizeof error);
-    if (!tenure) {
-        event_log(&control->core, control->config, LOG_ERROR,
-                  "not reloaded, the old configuration stays in force: %s", error);
-        snprintf(text, len, "not reloaded, the old configuration stays in force: %s\n", error);
-        return 422;
-    }
-    control->tenure = tenure;
-    control->config = control->admin.config = tenure->config;
-    publish(control);
-    tick_arm(control);
-    event_log(&control->core, control->config, LOG_INFO,
-              "configuration reloaded: %u listeners, %u providers, %u models",
-              control->config->listener_count, control->config->provider_count,
-              control->config->model_count);
-    if (kept[0])
-        event_log(&control->core, control->config, LOG_WARN,
-                  "only a new process can change %s: the old value stays", kept);
-    snprintf(text, len, "reloaded%s%s\n", kept[0] ? "; only a new process can change " : "", kept);
-    return 200;
-}
-
-static void reload_quietly(struct control *control)
-{
-    char text[ADMIN_ANSWER_MAX];
-    (void)reload(control, text, sizeof text); // the log has said it
-}
-
-// A file is read when it has not changed for a tick: not while somebody still writes it.
-static void watch(struct control *control)
-{
-    struct stamp now;
-    if (!control->config->watch || !stamp_take(control->config, &now))
+    if (control->notify.watchdog_ms == 0)
         return;
-    bool stable = memcmp(&now, &control->seen, sizeof now) == 0;
-    bool news = memcmp(&now, &control->loaded, sizeof now) != 0;
-    control->seen = now;
-    if (news && stable)
-        reload_quietly(control);
-}
-
-static void tick(struct core *core, struct timer *timer)
-{
-    struct control *control = LIST_OWNER(timer, struct control, tick);
-    tenures_sweep(&control->tenures, control->tenure);
-    watch(control);
-    tick_arm(control);
+    post_workers(control, GATEWAY_POST_PULSE);
+    timer_set(&control->core.wheel, &control->watchdog,
+              control->core.now_ms + control->notify.watchdog_ms);
 }
 
 // ------------------------------------------------------------------------------------------ start
@@ -283,6 +159,8 @@ static void posted(struct core *core, uint32_t bits)
     }
     if (bits & POST_RELOAD)
         reload_quietly(control);
+    if (bits & POST_REPLACE)
+        replace(control);
     if (atomic_load(&control->stopped) == control->started)
         core->stopping = true;
 }
@@ -302,7 +180,6 @@ static bool start_workers(struct control *control)
     for (uint32_t i = 0; ok && i < control->config->workers; i++) {
         struct worker *worker = &control->worker[i];
         worker->update = update_of(control);
-        listeners_share(&control->listeners, &worker->update, i, control->config->workers);
         worker->index = i;
         worker->opened = &opened;
         worker->stopped = worker_stopped;
@@ -323,7 +200,6 @@ static bool start_workers(struct control *control)
         control->started++;
     }
     sem_destroy(&opened);
-    listeners_settle(&control->listeners);
     control->admin.workers = control->started;
     return ok;
 }
@@ -340,7 +216,7 @@ static bool open_admin(struct control *control)
                 fd == -EADDRINUSE ? ": another program uses it; choose another --admin" : "");
         return false;
     }
-    admin_open(&control->core, &control->admin, fd);
+    control->admin_fd = fd;
     return true;
 }
 
@@ -378,72 +254,164 @@ static void close_admin(struct control *control)
         core_turn(core, 100);
 }
 
+// Sanitizers look at their own process as a debugger would.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = true };
+#else
+enum { SANITIZED = false };
+#endif
+
+static bool low_port(const struct config_address *address)
+{
+    // The port lies in the same place for both families.
+    return address->addr.any.sa_family != AF_UNIX && ntohs(address->addr.v4.sin_port) < PORT_FREE;
+}
+
+// Before any ring or thread: both keep the rights they were made with.
+static bool give_up_rights(const struct config *config)
+{
+    char error[512];
+    bool ports = low_port(&config->admin);
+    for (uint32_t i = 0; i < config->listener_count; i++)
+        ports = ports || low_port(&config->listener[i]);
+    bool ok = !config->user || harden_user(config->user, ports, error, sizeof error);
+    ok = ok && (SANITIZED || harden_process(error, sizeof error));
+    if (!ok)
+        fprintf(stderr, "tokenring: %s\n", error);
+    return ok;
+}
+
+// When all is open: from here on only what a gateway does. What came with the handover stays.
+static bool filter_calls(struct control *control)
+{
+    const struct config *config = control->config;
+    bool wanted = config->seccomp == SECCOMP_ON || config->seccomp == SECCOMP_LOG ||
+                  (config->seccomp == SECCOMP_AUTO && config->user);
+    if (!wanted || control->filtered || SANITIZED)
+        return true;
+    char error[512];
+    struct harden_seccomp options = {.allow_exec = true,
+                                     .log_only = config->seccomp == SECCOMP_LOG};
+    control->filtered = harden_seccomp(&options, error, sizeof error);
+    if (!control->filtered)
+        fprintf(stderr, "tokenring: %s\n", error);
+    return control->filtered;
+}
+
+static bool inherit(struct control *control)
+{
+    notify_sockets(&control->inherited);
+    control->predecessor = handover_fd();
+    if (control->predecessor < 0 ||
+        handover_receive(control->predecessor, &control->inherited, &control->filtered))
+        return true;
+    fprintf(stderr, "tokenring: the old process did not hand its listeners over\n");
+    return false;
+}
+
+// All that can fail is done: now accept, and not before, for what is accepted must be served. Then
+// the old process may stop doing so, and the manager may tell others.
+static bool serving(struct control *control)
+{
+    publish(control);
+    admin_open(&control->core, &control->admin, control->admin_fd);
+    uint32_t left = inherited_close(&control->inherited);
+    if (left > 0)
+        event_log(&control->core, control->config, LOG_WARN,
+                  "closed %u inherited sockets that no setting asks for", left);
+    if (control->predecessor >= 0 && !handover_ready(control->predecessor)) {
+        fprintf(stderr, "tokenring: the old process has given up on this one and serves on\n");
+        return false;
+    }
+    announce(control);
+    notify_send(&control->notify, "READY=1\nSTATUS=serving");
+    watchdog_start(control);
+    tick_arm(control);
+    return true;
+}
+
+static bool start_all(struct control *control)
+{
+    return inherit(control) && open_admin(control) && open_listeners(control) &&
+           start_workers(control) && filter_calls(control) && serving(control);
+}
+
 static int serve(struct control *control)
 {
     control->core.hooks.posted = posted;
     timer_init(&control->drain_timer, drain_expired);
-    timer_init(&control->tick, tick);
+    timer_init(&control->watchdog, watchdog);
+    reload_open(control);
     control->admin.config = control->config;
     control->admin.drain = drain;
     control->admin.reload = reload;
     control->admin.owner = control;
     signal_core = &control->core;
     signals(true);
-    bool ok = open_admin(control) && open_listeners(control) && start_workers(control);
+    bool ok = start_all(control);
     control->admin.ready = ok;
-    if (ok) {
-        announce(control);
-        tick_arm(control);
-    } else {
+    if (!ok)
         drain(control);
-    }
     if (control->started > 0)
         core_run(&control->core);
     for (uint32_t i = 0; i < control->started; i++)
         worker_join(&control->worker[i]);
     control->started = 0; // a late signal finds nobody to tell
     timer_cancel(&control->tick);
+    timer_cancel(&control->watchdog);
     close_admin(control);
     signals(false);
     signal_core = NULL;
     return ok ? 0 : 1;
 }
 
-int control_run(struct config *config, const struct control_start *start)
+static int run(struct control *control)
 {
     char error[256], kept[8];
-    struct io_features features;
-    if (!io_probe(&features, error, sizeof error)) {
-        fprintf(stderr, "tokenring: %s\n", error);
-        return 1;
-    }
-    struct control *control = heap_alloc(sizeof *control);
-    control->start = start;
-    control->config = config;
-    config_succeed(config, NULL, &control->slots, kept, sizeof kept);
+    const struct config *config = control->config;
+    config_succeed(control->start->config, NULL, &control->slots, kept, sizeof kept);
     tenures_open(&control->tenures);
-    (void)stamp_take(config, &control->loaded);
-    control->seen = control->loaded;
-    control->worker = heap_alloc(config->workers * sizeof *control->worker);
     struct core_config core;
     admin_core_config(&core);
     core.congestion = config->congestion; // of the listeners, which it opens
+    if (!core_open(&control->core, &core, error, sizeof error)) {
+        fprintf(stderr, "tokenring: %s\n", error);
+        return 1;
+    }
+    tls_library_start();
+    int status = 2;
+    if (open_trust(control, error, sizeof error))
+        status = serve(control);
+    else
+        fprintf(stderr, "tokenring: %s\n", error);
+    close_trust(control);
+    core_close(&control->core);
+    tls_library_stop();
+    return status;
+}
+
+int control_run(const struct control_start *start)
+{
+    char error[256];
+    struct io_features features;
+    char *program = handover_program(start->program_argv[0]);
     int status = 1;
-    if (core_open(&control->core, &core, error, sizeof error)) {
-        tls_library_start();
-        if (open_trust(control, error, sizeof error)) {
-            status = serve(control);
+    if (give_up_rights(start->config)) {
+        if (io_probe(&features, error, sizeof error)) {
+            struct control *control = heap_alloc(sizeof *control);
+            control->start = start;
+            control->config = start->config;
+            control->program = program;
+            control->worker = heap_alloc(start->config->workers * sizeof *control->worker);
+            notify_open(&control->notify);
+            status = run(control);
+            notify_close(&control->notify);
+            heap_free(control->worker);
+            heap_free(control);
         } else {
             fprintf(stderr, "tokenring: %s\n", error);
-            status = 2;
         }
-        close_trust(control);
-        core_close(&control->core);
-        tls_library_stop();
-    } else {
-        fprintf(stderr, "tokenring: %s\n", error);
     }
-    heap_free(control->worker);
-    heap_free(control);
+    heap_free(program);
     return status;
 }

@@ -192,16 +192,23 @@ const struct trust *gateway_trust(const struct gateway *g, const struct config *
 }
 
 // Everything that depends on the config but lives longer.
-static void adopt(struct gateway *g, const struct gateway_update *update)
+static void adopt_config(struct gateway *g, const struct gateway_update *update)
 {
-    struct core *core = g->core;
     g->edition = edition_open(update);
     list_push_back(&g->editions, &g->edition->all);
     g->config = update->config;
     g->trust = update->trust;
     uint32_t clients = clients_per_worker(g->config);
     g->client_max = clients < g->flights.capacity ? clients : g->flights.capacity;
-    upstream_adopt(core, g->config);
+    upstream_adopt(g->core, g->config);
+}
+
+// The same config again: only its listeners are new.
+static void adopt(struct gateway *g, const struct gateway_update *update)
+{
+    struct core *core = g->core;
+    if (update->config != g->config)
+        adopt_config(g, update);
     for (uint32_t i = 0; i < update->opened_count; i++)
         CHECK(core_listen_fd(core, update->opened[i].fd, update->opened[i].tag, client_accepted,
                              g) == 0);

@@ -212,3 +212,14 @@ void listeners_settle(struct listeners *listeners)
             entry->state = LISTENING;
     }
 }
+
+uint32_t listeners_all(const struct listeners *listeners, int *fd, uint32_t max)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct listening *entry = &listeners->entry[i];
+        for (uint32_t j = 0; entry->state == LISTENING && j < entry->fd_count && count < max; j++)
+            fd[count++] = entry->fd[j];
+    }
+    return count;
+}

@@ -51,6 +51,8 @@ bool listeners_change(struct listeners *listeners, struct io *io, const struct c
 void listeners_share(const struct listeners *listeners, struct gateway_update *update,
                      uint32_t worker, uint32_t workers);
 void listeners_settle(struct listeners *listeners);
+// Every descriptor that is in force, for a successor. Returns how many.
+uint32_t listeners_all(const struct listeners *listeners, int *fd, uint32_t max);
 // Close what no worker was told of.
 void listeners_undo(struct listeners *listeners);
 

@@ -43,6 +43,7 @@ static void *worker_main(void *argument)
     if (!running)
         return NULL;
     core_run(&worker->core);
+    atomic_store(&worker->ended, true);
     worker->stopped(worker->owner);
     return NULL;
 }

@@ -18,6 +18,7 @@ struct worker {
     pthread_t thread;
     sem_t *opened;           // posted once the worker runs or has failed
     bool running;            // valid after `opened`
+    _Atomic bool ended;      // its loop is over
     void (*stopped)(void *); // called by the worker's thread as its last act
     void *owner;
     char error[256];
