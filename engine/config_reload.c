@@ -62,6 +62,7 @@ static void name_kept(const char *flag, char *kept, size_t kept_len)
 static void keep_fixed(struct config *next, const struct config *current, char *kept,
                        size_t kept_len)
 {
+    bool same_workers = next->workers == current->workers; // or the list of CPUs differs anyway
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         const struct config_option *option = config_option_flag(fixed[i], strlen(fixed[i]));
         CHECK(option != NULL);
@@ -70,6 +71,8 @@ static void keep_fixed(struct config *next, const struct config *current, char *
         if (!same)
             name_kept(fixed[i], kept, kept_len);
     }
+    if (same_workers && memcmp(next->cpu, current->cpu, sizeof(next->cpu)) != 0)
+        name_kept("cpus", kept, kept_len);
     memcpy(next->cpu, current->cpu, sizeof(next->cpu));
     if (next->window_bytes < next->buffer_size)
         next->window_bytes = next->buffer_size;

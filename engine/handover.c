@@ -157,7 +157,13 @@ int handover_start(const char *program, char *const *argv, const int *fd, uint32
     }
     // One that died already has said why; the caller hears of it by the end of the pair.
     (void)send_all(pair[0], fd, count, filtered);
-    return pair[0];
+    // The ring will close it, which ThreadSanitizer does not see: it would take the next owner of
+    // the number for a second user of this socket.
+    int ours = fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
+    close(pair[0]);
+    if (ours < 0)
+        snprintf(error, error_len, "no descriptor: %s", strerror(errno));
+    return ours < 0 ? -1 : ours;
 }
 
 void handover_ended(pid_t pid, char *text, size_t len)

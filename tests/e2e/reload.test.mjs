@@ -2,11 +2,12 @@
 //
 // A change of configuration, and of the program itself, while requests run: nobody may notice.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import tls from 'node:tls';
 import { barrier, run, slowness, test, within } from './runner.mjs';
-import { LAST_CHUNK, chunk, connect, request, response } from './wire.mjs';
+import { LAST_CHUNK, Wire, chunk, connect, request, response } from './wire.mjs';
 import {
     JSON_TYPE, STREAM_HEAD, answering, chat, eventually, freePort, get, moreToCome, ok, once, pause, post,
     program, sanitized, startGateway, startProvider, temporaryFile,
@@ -14,6 +15,7 @@ import {
 
 const EVENTS = 12;
 const workers = process.env.TOKENRING_WORKERS || '2';
+const needsOpenssl = spawnSync('openssl', ['version']).status === 0 ? {} : { skip: 'no openssl to make certificates' };
 const needsRoot = process.getuid() === 0 ? {} : { skip: 'only root can become somebody else' };
 
 // A provider that says its name; streams take some 40 ms.
@@ -288,6 +290,41 @@ test('--watch: a changed file is put in force by itself, a broken one is told of
     assert.equal(await by(gateway), 'two');
 });
 
+// ---- certificates
+
+function certificate(folder, name) {
+    const [cert, key] = ['crt', 'key'].map((ending) => path.join(folder, `tls.${ending}`));
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
+        '-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`, '-keyout', key, '-out', cert], { stdio: 'ignore' });
+    return { cert, key };
+}
+
+async function tlsConnect(t, port) {
+    const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+    t.cleanup(() => socket.destroy());
+    await within(new Promise((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject)), 5, 'a handshake');
+    return { wire: new Wire(socket), name: socket.getPeerCertificate().subject.CN };
+}
+
+test('a renewed certificate is used for new connections; the old ones go on', { seconds: 30, ...needsOpenssl }, async (t) => {
+    const one = await startProvider(t, named('one'));
+    const folder = path.dirname(temporaryFile(t, 'x', ''));
+    const { cert, key } = certificate(folder, 'first.test');
+    const gateway = await fromFile(t, yaml([['main', one]], { more: `tls_cert: "${cert}"\ntls_key: "${key}"` }));
+    const before = await tlsConnect(t, gateway.port);
+    assert.equal(before.name, 'first.test');
+    certificate(folder, 'second.test');
+    assert.equal((await reload(gateway)).status, 200);
+    assert.equal((await tlsConnect(t, gateway.port)).name, 'second.test');
+    await before.wire.send(post());
+    assert.equal((await before.wire.response()).status, 200);
+    fs.writeFileSync(cert, 'no certificate');
+    const answer = await reload(gateway);
+    assert.equal(answer.status, 422);
+    assert.ok(answer.text.includes(cert), answer.text);
+    assert.equal((await tlsConnect(t, gateway.port)).name, 'second.test');
+});
+
 test('20 reloads under load: no request fails, no stream is cut', { seconds: 60 }, async (t) => {
     const one = await startProvider(t, named('one'));
     const two = await startProvider(t, named('two'));
@@ -336,7 +373,7 @@ async function replace(t, gateway, { wait = true } = {}) {
             process.kill(pid, 'SIGKILL');
             throw error;
         });
-        assert.doesNotMatch(gateway.stderr, /Sanitizer|runtime error:/, 'no sanitizer report');
+        assert.doesNotMatch(gateway.stderr, /Sanitizer|runtime error:/, `a sanitizer reports:\n${gateway.stderr.slice(-4000)}`);
     });
     if (wait) await eventually('the old process to leave', () => !alive(old), 15);
     return old;
