@@ -45,8 +45,8 @@ static const struct config_option options[] = {
      .help = "where to find the token that admin requests must carry; never the token itself"},
     {.flag = "tls-cert", .key = "tls_cert", .argument = "FILE", .type = OPTION_TEXT,
      .round = ROUND_MAIN, .min = 1, .max = 4095, .group = "Where things are", FIELD(tls_cert),
-     .help = "certificate chains for clients, PEM; several files separated by commas, picked by the "
-             "name a client asks for; needs --tls-key"},
+     .help = "certificate chains for clients, PEM; several files separated by commas, picked by "
+             "the name a client asks for; needs --tls-key"},
     {.flag = "tls-key", .key = "tls_key", .argument = "FILE", .type = OPTION_TEXT,
      .round = ROUND_MAIN, .min = 1, .max = 4095, .group = "Where things are", FIELD(tls_key),
      .help = "their private keys, PEM, in the same order"},

@@ -259,8 +259,10 @@ void conn_receive_stop(struct core *core, struct conn *conn)
 static void cancel_event(struct core *core, struct conn *conn, int result)
 {
     conn->cancelling--;
-    if (result >= 0 || conn->cancelling > 0)
+    conn->cancel_missed |= result < 0; // the last one to answer need not be the one that missed
+    if (conn->cancelling > 0 || !conn->cancel_missed)
         return;
+    conn->cancel_missed = false;
     if (conn->state == CONN_CLOSING) {
         cancel_armed(core, conn);
         return;

@@ -78,6 +78,7 @@ struct conn {
     uint8_t state;      // enum conn_state
     uint8_t in_flight;  // operations the kernel has not finished
     uint8_t cancelling; // those of them that are cancellations
+    bool cancel_missed; // one of these found nothing
     bool receive_armed, receive_multishot;
     bool receive_stopping; // its cancellation is under way
     bool receive_next;     // multishot or not, when it is armed again

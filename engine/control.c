@@ -71,7 +71,8 @@ static void close_trust(struct control *control)
 
 static void signals(bool install)
 {
-    struct sigaction action = {.sa_handler = install ? on_signal : SIG_DFL, .sa_flags = SA_RESTART};
+    // Afterwards ignored, not restored: a late second signal must not change how we leave.
+    struct sigaction action = {.sa_handler = install ? on_signal : SIG_IGN, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};

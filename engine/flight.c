@@ -61,6 +61,7 @@ struct flight *flight_open(struct core *core, struct client *client, const struc
     flight->dialect = (uint8_t)route->dialect;
     flight->method = (uint8_t)g->request.method;
     flight->minor = g->request.minor;
+    flight->serial = ++g->flight_serial;
     flight->client = client;
     flight->config = g->config;
     gateway_hold(g);

@@ -61,6 +61,7 @@ struct flight {
     uint8_t dialect; // enum dialect
     uint8_t method;  // enum h1_method
     uint8_t minor;
+    uint64_t serial; // tells this flight from a later one in the same slot
     struct client *client;
     struct upstream *upstream;
     const struct config *config;

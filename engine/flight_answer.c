@@ -523,6 +523,7 @@ static void head_and_rest(struct core *core, struct flight *flight)
 void flight_received(struct core *core, struct flight *flight, struct buf *buf, uint32_t len)
 {
     struct client *client = flight->client;
+    uint64_t serial = flight->serial;
     if (flight->state == FLIGHT_BODY) {
         struct walk walk = {.buf = buf, .bytes = buf->bytes, .len = len};
         body(core, flight, &walk);
@@ -537,8 +538,9 @@ void flight_received(struct core *core, struct flight *flight, struct buf *buf, 
         }
         head_and_rest(core, flight);
     }
-    if (client->flight != flight || flight->state == FLIGHT_FLUSH)
-        return; // over
+    // Over, perhaps; and the client's next request, already here, may have got the same slot.
+    if (client->flight != flight || flight->serial != serial || flight->state == FLIGHT_FLUSH)
+        return;
     pause_if_full(core, flight);
     if (!flight->paused)
         receive_on(core, flight);
@@ -552,7 +554,9 @@ void flight_upstream_ended(struct core *core, struct flight *flight, int error)
             flight_refuse(core, flight, REPLY_UPSTREAM_RESET, NULL);
         return;
     case FLIGHT_BODY:
-        if (flight->framing != FRAMING_UNTIL_CLOSE || error != 0 || stream_torn(flight))
+        // A reset is told once: when a send has heard of it, the receive sees a plain end.
+        if (flight->framing != FRAMING_UNTIL_CLOSE || error != 0 || flight->send_failed ||
+            stream_torn(flight))
             flight_refuse(core, flight, REPLY_UPSTREAM_TRUNCATED, NULL);
         else if (end_chunks(core, flight))
             complete(core, flight, false);

@@ -55,10 +55,31 @@ static bool append_text(struct core *core, struct flight *flight, const void *te
 
 // Receive buffers held by requests that are still being looked at are bounded to half of all: what
 // is under way must be able to finish.
+enum { CRUMB_BYTES = 1024 }; // pieces of a body up to here do not keep their receive buffer
+
+// A body that arrives in crumbs would hold a whole buffer for each: they are put together behind
+// the last one, in its own free room.
+static bool hold_crumb(struct flight *flight, const uint8_t *bytes, uint32_t len)
+{
+    struct buf *last = flight->last_buf;
+    struct segment *segment = flight->request_last;
+    if (!last || len > CRUMB_BYTES || segment->buf != last ||
+        segment->ptr + segment->len != last->bytes + last->filled ||
+        last->filled + len > last->pool->size)
+        return false;
+    memcpy(last->bytes + last->filled, bytes, len);
+    last->filled += len;
+    segment->len += len;
+    flight->request_bytes += len;
+    return true;
+}
+
 static bool hold(struct core *core, struct flight *flight, struct buf *buf, const uint8_t *bytes,
                  uint32_t len)
 {
     struct gateway *g = gateway_of(core);
+    if (buf != flight->last_buf && hold_crumb(flight, bytes, len))
+        return true;
     if (buf != flight->last_buf) {
         if (flight->request_buffers > 0 && g->peek_held >= core->receive.count / 2)
             return false;

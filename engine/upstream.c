@@ -24,6 +24,15 @@ static void leave_pool(struct core *core, struct upstream *upstream)
     endpoint_of(core, upstream)->idle_count--;
 }
 
+// Out of the pool at once: a closing connection must not be lent.
+static void drop_idle(struct core *core, struct upstream *upstream)
+{
+    if (!list_empty(&upstream->idle))
+        leave_pool(core, upstream);
+    upstream->state = UPSTREAM_GONE;
+    conn_close(core, &upstream->conn);
+}
+
 // ----------------------------------------------------------------------------------------- events
 
 static void on_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len)
@@ -35,7 +44,7 @@ static void on_received(struct core *core, struct conn *conn, struct buf *buf, u
     }
     // Bytes that nobody asked for: the next answer could not be trusted (invariant 10).
     buf_unref(buf);
-    conn_close(core, conn);
+    drop_idle(core, upstream);
 }
 
 static void on_ended(struct core *core, struct conn *conn, int error)
@@ -44,7 +53,7 @@ static void on_ended(struct core *core, struct conn *conn, int error)
     if (upstream->flight)
         flight_upstream_ended(core, upstream->flight, error);
     else
-        conn_close(core, conn);
+        drop_idle(core, upstream);
 }
 
 static void on_sent(struct core *core, struct conn *conn, uint32_t bytes)
@@ -60,7 +69,7 @@ static void on_send_failed(struct core *core, struct conn *conn, int error)
     if (upstream->flight)
         flight_upstream_send_failed(core, upstream->flight);
     else
-        conn_close(core, conn);
+        drop_idle(core, upstream);
 }
 
 // The provider's URL says https: put TLS between, before a byte is sent.
@@ -131,7 +140,7 @@ static void on_expired(struct core *core, struct conn *conn)
     } else if (upstream->flight) {
         flight_upstream_expired(core, upstream->flight);
     } else {
-        conn_close(core, conn);
+        drop_idle(core, upstream);
     }
 }
 
@@ -151,8 +160,7 @@ static void on_closed(struct core *core, struct conn *conn)
     struct upstream *upstream = upstream_of(conn);
     CHECK(!upstream->flight);
     struct endpoint *endpoint = endpoint_of(core, upstream);
-    if (!list_empty(&upstream->idle))
-        leave_pool(core, upstream);
+    CHECK(list_empty(&upstream->idle));
     endpoint->open--;
     // A place is free for whoever waits longest.
     struct flight *flight = next_waiting(endpoint);
@@ -212,13 +220,6 @@ static uint32_t open_max(const struct flight *flight)
 {
     uint32_t own = flight_target(flight)->connections_max;
     return own ? own : flight->config->upstream_connections;
-}
-
-static void drop_idle(struct core *core, struct upstream *upstream)
-{
-    leave_pool(core, upstream);
-    upstream->state = UPSTREAM_GONE;
-    conn_close(core, &upstream->conn);
 }
 
 enum upstream_take upstream_take(struct core *core, struct flight *flight, bool fresh)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "alloc/check.h"
+#include "proto/tls.h"
 
 static void pin(const struct worker *worker)
 {
@@ -43,6 +44,7 @@ static void *worker_main(void *argument)
     if (!running)
         return NULL;
     core_run(&worker->core);
+    tls_thread_stop();
     atomic_store(&worker->ended, true);
     worker->stopped(worker->owner);
     return NULL;

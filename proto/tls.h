@@ -76,6 +76,8 @@ enum {
 // Before the first thread that uses TLS starts; and after the last one is over.
 void tls_library_start(void);
 void tls_library_stop(void);
+// By every other thread that used TLS, as its last act: wolfSSL keeps tables of points per thread.
+void tls_thread_stop(void);
 
 // Which wolfSSL this is, for `tokenring version`: "wolfSSL 5.5.4, fast (static, with assembly)" or
 // "wolfSSL 5.5.4, slow (the system's, no assembly; tools/wolfssl builds the fast one)".

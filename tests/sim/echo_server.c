@@ -11,10 +11,10 @@ struct session {
     struct conn conn;
     struct session *pair;
     bool upstream;
-    bool ending;     // conn_finish was called, or the request was given up
+    bool ending; // conn_finish was called, or the request was given up
     bool paused;
-    bool failed;     // the connect failed
-    uint32_t number; // of the connection, for `outcomes`
+    bool by_multishot; // it receives so by now
+    uint32_t number;   // of the connection, for `outcomes`
     uint8_t flags;
     uint8_t header[ECHO_HEADER];
     uint32_t header_len;
@@ -137,8 +137,13 @@ static void receive_or_pause(struct core *core, struct session *from, const stru
         }
         return;
     }
+    bool multishot = from->flags & ECHO_MULTISHOT;
+    bool stays = from->by_multishot && !from->paused; // armed once, until it is stopped
     from->paused = false;
-    conn_receive(core, &from->conn, from->flags & ECHO_MULTISHOT);
+    if (stays)
+        return;
+    from->by_multishot = multishot;
+    conn_receive(core, &from->conn, multishot);
 }
 
 static struct session *reader_for(struct session *to)

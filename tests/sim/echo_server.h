@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// echo_server: the smallest server that uses every door of engine/conn.h. It gives back what it gets,
-// itself or through a relay, and can be told by its client to misbehave.
+// echo_server: the smallest server that uses every door of engine/conn.h. It gives back what it
+// gets, itself or through a relay, and can be told by its client to misbehave.
 //
 // What a client sends first, and what it gets:
 //
@@ -19,13 +19,13 @@ enum {
     ECHO_RELAY = 2,     // through a connection to the mirror
     ECHO_RELAY_FAR = 4, // the mirror is an echo server of this world, not a script
     ECHO_ABORT = 8,
-    ECHO_TEXT = 16,     // answer in pieces copied into segments, where they are small
-    ECHO_WATCH = 32,    // the client never ends its stream before it leaves: watch for that
+    ECHO_TEXT = 16,  // answer in pieces copied into segments, where they are small
+    ECHO_WATCH = 32, // the client never ends its stream before it leaves: watch for that
 };
 
 enum { ECHO_HEADER = 9 };
 #define ECHO_GREETING "welcome, stranger"
-#define ECHO_TRAILER "farewell"
+#define ECHO_TRAILER  "farewell"
 
 // How a connection ended, as the server knows it.
 enum echo_outcome {

@@ -4,13 +4,14 @@
 //
 // The life of an operation:
 //
-//   io_recv() ...   io_turn()                                     io_turn()             io_next()
-//   queue --------> armed --(ready, due: execute)--> posted -----------------> visible --------> gone
-//                    |                               (held back, if late)      (shuffled)
-//                    +--(cancel: executed first, if the race is lost; else posted as ECANCELED)
+//   io_recv() ...  io_turn()                                    io_turn()           io_next()
+//   queue -------> armed --(ready, due: execute)--> posted ----------------> visible ------> gone
+//                   |                               (held back, if late)     (shuffled)
+//                   +--(cancel: executed first, if the race is lost; else posted as ECANCELED)
 //
 // Ready is what the network says (bytes, room, a connection); due is when the adversary lets it
-// happen. Bytes of a send are read, and buffers of a receive are filled, when the operation executes.
+// happen. Bytes of a send are read, and buffers of a receive are filled, when the operation
+// executes.
 #include "engine/io.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(at, len) ((void)(at), (void)(len))
+#define ASAN_POISON_MEMORY_REGION(at, len)   ((void)(at), (void)(len))
 #define ASAN_UNPOISON_MEMORY_REGION(at, len) ((void)(at), (void)(len))
 #endif
 
@@ -34,8 +35,8 @@
 enum {
     FD_FIRST = 1000,
     POISON = 0xDB,
-    BUSY_TURNS_MAX = 5000,             // turns in a row in which nothing moved: a spin
-    SYN_GIVEN_UP_MS = 127 * 1000,      // when the kernel gives up a connect
+    BUSY_TURNS_MAX = 5000,        // turns in a row in which nothing moved: a spin
+    SYN_GIVEN_UP_MS = 127 * 1000, // when the kernel gives up a connect
     LISTEN_BACKLOG_MIN = 1,
 };
 
@@ -53,20 +54,21 @@ struct descriptor {
 struct op {
     struct list node; // in queue or armed
     struct io_token token;
-    struct io_token target;          // IO_CANCEL of one operation
-    bool target_fd;                  // IO_CANCEL of a descriptor
-    struct descriptor *descriptor;   // NULL: the log, or cancel by token
+    struct io_token target;        // IO_CANCEL of one operation
+    bool target_fd;                // IO_CANCEL of a descriptor
+    struct descriptor *descriptor; // NULL: the log, or cancel by token
+    int fd;                        // of it; 0: none
     bool multishot;
     bool ready_seen;
-    bool over;                       // its last event is posted
+    bool over; // its last event is posted
     uint64_t due_ns;
-    uint64_t visible_ns;             // of its newest event: the next one comes no sooner
-    uint32_t unseen;                 // events posted that the engine has not seen
+    uint32_t unseen; // events posted that the engine has not seen
     int connect_result;
     struct sim_end *connected;
     struct sockaddr_storage addr;
     socklen_t addr_len;
-    const uint8_t *bytes; // IO_WRITE
+    int log_fd; // IO_WRITE
+    const uint8_t *bytes;
     size_t len;
     unsigned count;
     struct iovec iov[IO_VECTOR_MAX];
@@ -81,6 +83,7 @@ struct post {
 
 struct io {
     uint32_t magic;
+    uint32_t index;
     struct io_config config;
     struct io_stats stats;
     struct dice dice; // for io_random
@@ -123,7 +126,8 @@ struct io *io_open(const struct io_config *config, char *error, size_t error_len
         io->in_ring = heap_alloc(config->buffers * sizeof *io->in_ring);
     }
     dice_seed(&io->dice, config->seed ^ dice_next(sim_dice()), 2);
-    if (io_count++ == 0)
+    io->index = io_count++;
+    if (io->index == 0)
         next_fd = FD_FIRST;
     return io;
 }
@@ -246,6 +250,13 @@ void io_shutdown_send(struct io *io, int fd)
 
 static void submit(struct io *io);
 
+// In traces: core * 100 + operation, slot and generation, and a descriptor or a result.
+static void note(const struct io *io, const char *what, struct io_token token, int64_t value)
+{
+    sim_note(what, io->index * 100 + token.op, (uint64_t)token.slot << 32 | token.generation,
+             (uint64_t)value);
+}
+
 static struct op *op_make(struct io *io, struct io_token token, struct descriptor *descriptor)
 {
     CHECK_MAGIC(io, IO_MAGIC);
@@ -253,12 +264,12 @@ static struct op *op_make(struct io *io, struct io_token token, struct descripto
     struct op *op = heap_alloc(sizeof *op);
     op->token = token;
     op->descriptor = descriptor;
+    op->fd = descriptor ? descriptor->fd : 0;
     if (descriptor && token.op != IO_CANCEL)
         descriptor->holds++;
     io->outstanding++;
     list_push_back(&io->queue, &op->node);
-    sim_note("queue", token.op, (uint64_t)token.slot << 32 | token.generation,
-             descriptor ? (uint64_t)descriptor->fd : 0);
+    note(io, "queue", token, descriptor ? descriptor->fd : 0);
     return op;
 }
 
@@ -338,9 +349,10 @@ void io_hangup(struct io *io, int fd, struct io_token token)
 void io_write(struct io *io, int fd, struct io_token token, const void *bytes, size_t len)
 {
     CHECK(len > 0);
-    if (fd >= FD_FIRST && fd != SIM_LOG_FD)
+    if (fd < SIM_LOG_FD)
         sim_violation("io_write on descriptor %d", fd);
     struct op *op = op_make(io, token, NULL);
+    op->log_fd = fd;
     op->bytes = bytes;
     op->len = len;
     op_queued(io);
@@ -395,6 +407,25 @@ const struct io_stats *io_stats(struct io *io)
 
 // ------------------------------------------------------------------------------------------- post
 
+// Events of one operation keep their order, and so do those of one descriptor: what one operation
+// learnt, say of a reset, the next one does not, and both tell it in this order.
+static bool in_order(const struct op *a, const struct op *b)
+{
+    return a == b || (a->fd != 0 && a->fd == b->fd);
+}
+
+// When the newest event is seen that this operation's next one must not overtake.
+static uint64_t newest_ns(const struct io *io, const struct op *op)
+{
+    uint64_t newest = 0;
+    for (struct list *node = io->posted.next; node != &io->posted; node = node->next) {
+        const struct post *post = LIST_OWNER(node, struct post, node);
+        if (in_order(post->op, op) && post->visible_ns > newest)
+            newest = post->visible_ns;
+    }
+    return newest;
+}
+
 static void post(struct io *io, struct op *op, int result, int buffer, bool more)
 {
     struct dice *dice = sim_dice();
@@ -406,13 +437,12 @@ static void post(struct io *io, struct op *op, int result, int buffer, bool more
         sim_count(SIM_completion_late);
         post->visible_ns += dice_below(dice, sim_knobs()->late_us + 1) * 1000ull;
     }
-    if (post->visible_ns < op->visible_ns) // events of one operation keep their order
-        post->visible_ns = op->visible_ns;
-    op->visible_ns = post->visible_ns;
+    uint64_t before_ns = newest_ns(io, op);
+    if (post->visible_ns < before_ns)
+        post->visible_ns = before_ns;
     op->unseen++;
     list_push_back(&io->posted, &post->node);
-    sim_note("post", op->token.op, (uint64_t)op->token.slot << 32 | op->token.generation,
-             (uint64_t)(int64_t)result);
+    note(io, "post", op->token, result);
     if (more)
         return;
     op->over = true;
@@ -473,8 +503,8 @@ static void receive_end(struct io *io, struct op *op, int result)
 
 static uint32_t receive_most(struct io *io, struct sim_end *end)
 {
-    uint32_t there = end->inbox.len < io->config.buffer_size ? end->inbox.len
-                                                             : io->config.buffer_size;
+    uint32_t there =
+        end->inbox.len < io->config.buffer_size ? end->inbox.len : io->config.buffer_size;
     if (there < 2 || !dice_chance(sim_dice(), sim_knobs()->short_receive))
         return there;
     sim_count(SIM_short_receive);
@@ -565,7 +595,7 @@ static void execute_write(struct io *io, struct op *op)
     size_t len = op->len;
     if (len > 1 && dice_chance(sim_dice(), sim_knobs()->short_send))
         len = dice_skewed(sim_dice(), (uint32_t)len - 1);
-    sim_log_bytes(op->bytes, len);
+    sim_log_bytes(op->log_fd, op->bytes, len);
     post(io, op, (int)len, IO_NO_BUFFER, false);
 }
 
@@ -638,6 +668,11 @@ static bool cancel_one(struct io *io, struct op *op)
         execute(io, op);
         if (op->over)
             return false;
+        // A multishot one on its way from one result to the next is not found, and goes on.
+        if (dice_chance(sim_dice(), 500)) {
+            sim_count(SIM_cancel_missed);
+            return false;
+        }
     }
     sim_count(SIM_cancel_won);
     if (op->token.op == IO_CONNECT)
@@ -673,9 +708,7 @@ static void submit_one(struct io *io, struct op *op)
 {
     io->stats.submitted++;
     switch (op->token.op) {
-    case IO_CANCEL:
-        submit_cancel(io, op);
-        return;
+    case IO_CANCEL: submit_cancel(io, op); return;
     case IO_CLOSE:
         descriptor_close(io, op->descriptor);
         op->descriptor = NULL;
@@ -692,11 +725,8 @@ static void submit_one(struct io *io, struct op *op)
         if (!network_writable(op->descriptor->end))
             sim_count(SIM_send_without_room);
         break;
-    case IO_CONNECT:
-        arm_connect(op);
-        break;
-    default:
-        break;
+    case IO_CONNECT: arm_connect(op); break;
+    default: break;
     }
     list_push_back(&io->armed, &op->node);
 }
@@ -727,10 +757,11 @@ static void execute_due(struct io *io)
     }
 }
 
-static bool first_of_its_op(const struct io *io, const struct post *post)
+// Is nothing posted before it that must be seen before it?
+static bool first_of_its_kind(const struct io *io, const struct post *post)
 {
     for (struct list *node = post->node.prev; node != &io->posted; node = node->prev)
-        if (LIST_OWNER(node, struct post, node)->op == post->op)
+        if (in_order(LIST_OWNER(node, struct post, node)->op, post->op))
             return false;
     return true;
 }
@@ -750,7 +781,7 @@ static void collect(struct io *io)
         uint32_t seen = 0;
         for (struct list *node = io->posted.next; node != &io->posted; node = node->next) {
             struct post *post = LIST_OWNER(node, struct post, node);
-            if (post->visible_ns > sim_now_ns() || (shuffle && !first_of_its_op(io, post)))
+            if (post->visible_ns > sim_now_ns() || (shuffle && !first_of_its_kind(io, post)))
                 continue;
             if (dice_below(sim_dice(), ++seen) == 0)
                 chosen = post;
@@ -801,8 +832,8 @@ void io_turn(struct io *io, uint64_t timeout_ns)
     // A core that has to wait comes back here when it may go on: see sim_step().
     bool wait = list_empty(&io->visible) && timeout_ns > 0 && !io->waiting;
     io->waiting = wait;
-    io->wait_until_ns = timeout_ns < UINT64_MAX - sim_now_ns() ? sim_now_ns() + timeout_ns
-                                                                : UINT64_MAX;
+    io->wait_until_ns =
+        timeout_ns < UINT64_MAX - sim_now_ns() ? sim_now_ns() + timeout_ns : UINT64_MAX;
     // While it waits the clock must stand still for it, or its timers would fire in mid-wait.
     if (!wait && dice_chance(sim_dice(), sim_knobs()->stall))
         sim_stall(dice_skewed(sim_dice(), sim_knobs()->stall_us) * 1000ull);
@@ -815,8 +846,7 @@ bool io_next(struct io *io, struct io_event *event)
         return false;
     struct post *post = LIST_OWNER(node, struct post, node);
     *event = post->event;
-    sim_note("event", event->token.op, (uint64_t)event->token.slot << 32 | event->token.generation,
-             (uint64_t)(int64_t)event->result);
+    note(io, "event", event->token, event->result);
     if (event->buffer != IO_NO_BUFFER) {
         CHECK(io->filled > 0);
         io->filled--;
@@ -830,16 +860,16 @@ bool io_next(struct io *io, struct io_event *event)
     return true;
 }
 
-// ------------------------------------------------------------------------------------- for sim_step
+// ------------------------------------------------------------------------------------ for sim_step
 
 bool io_waiting(const struct io *io)
 {
     return io->waiting;
 }
 
-uint64_t io_due_ns(struct io *io)
+uint64_t io_event_due_ns(struct io *io)
 {
-    uint64_t due = io->waiting ? io->wait_until_ns : sim_now_ns();
+    uint64_t due = io->woken || !list_empty(&io->queue) ? sim_now_ns() : UINT64_MAX;
     for (struct list *node = io->armed.next; node != &io->armed; node = node->next) {
         uint64_t at = due_ns(LIST_OWNER(node, struct op, node));
         due = at < due ? at : due;
@@ -851,7 +881,9 @@ uint64_t io_due_ns(struct io *io)
     return due;
 }
 
-bool io_runnable(struct io *io)
+uint64_t io_turn_due_ns(struct io *io)
 {
-    return !io->waiting || io->woken || !list_empty(&io->queue) || io_due_ns(io) <= sim_now_ns();
+    uint64_t due = io->waiting ? io->wait_until_ns : sim_now_ns();
+    uint64_t event = io_event_due_ns(io);
+    return event < due ? event : due;
 }

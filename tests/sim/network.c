@@ -55,7 +55,8 @@ static void notify(void *owner)
         end->changed(end, end->owner);
 }
 
-// Something about this end changed: its script is told in a while. The engine's ends are asked instead.
+// Something about this end changed: its script is told in a while. The engine's ends are asked
+// instead.
 static void change(struct sim_end *end)
 {
     if (!end->scripted || end->notifying || end->status == SIM_CLOSED)
@@ -439,6 +440,11 @@ size_t sim_readable(const struct sim_end *end)
 bool sim_ended(const struct sim_end *end)
 {
     return end->inbox.fin && end->inbox.len == 0;
+}
+
+bool sim_hung_up(const struct sim_end *end)
+{
+    return network_hung_up(end);
 }
 
 bool sim_cut(const struct sim_end *end)

@@ -12,7 +12,7 @@
 // Ends of TCP as Linux tells them:
 //   inbox.fin, no bytes left            read: 0, for ever
 //   reset, no fin came before           read: the bytes that arrived, then ECONNRESET once, then 0;
-//                                       the error goes to whoever asks first, and a send may be first
+//                                       the error goes to whoever asks first, be it a send
 //   reset                               write: ECONNRESET if nobody was told yet, else EPIPE
 //   other end closed                    write: taken, and answered by a reset
 //   close with unread bytes             the other end is reset
@@ -37,11 +37,11 @@ struct sim_end {
     struct sim_end *other;
     struct sim_inbox inbox;
     enum sim_status status;
-    bool finished;   // we sent FIN
+    bool finished; // we sent FIN
     bool reset;
-    int error;       // what the next call is told, once: a positive errno
+    int error;        // what the next call is told, once: a positive errno
     bool told_sender; // it was told to a write
-    bool notifying;  // an alarm for `changed` is set
+    bool notifying;   // an alarm for `changed` is set
     bool scripted;
     sim_changed *changed;
     void *owner;
@@ -51,12 +51,12 @@ struct sim_end {
 struct sim_wire {
     struct sim_wire *next; // all of the world's
     uint32_t id;
-    bool cut;              // the adversary's reset has struck
+    bool cut; // the adversary's reset has struck
     bool doomed;
-    uint64_t moved, dies_at; // bytes in both directions
+    uint64_t moved, dies_at;    // bytes in both directions
     struct sockaddr_storage to; // where a script dials
     socklen_t to_len;
-    struct sim_end end[2];   // [0] connected, [1] listened
+    struct sim_end end[2]; // [0] connected, [1] listened
 };
 
 // One who waits for connections: a descriptor of the engine or a script.
@@ -66,7 +66,7 @@ struct sim_listener {
     socklen_t len;
     bool open;
     uint32_t backlog_max, backlog_len;
-    struct list backlog; // ends waiting for the engine to accept
+    struct list backlog;   // ends waiting for the engine to accept
     sim_changed *accepted; // a script; NULL: the engine
     void *owner;
 };
@@ -93,14 +93,15 @@ void network_abort(struct sim_end *end); // a connection that dies before it is 
 // How long something takes on the way: often nothing.
 uint64_t network_latency_ns(void);
 
-// Both kept by io_sim.c for sim.c.
-bool io_runnable(struct io *io);
-uint64_t io_due_ns(struct io *io);
+// Kept by io_sim.c for sim.c: when the next completion can be seen, when the core's next turn is,
+// and whether it waits in io_turn().
+uint64_t io_event_due_ns(struct io *io);
+uint64_t io_turn_due_ns(struct io *io);
 bool io_waiting(const struct io *io);
 
 // Kept by sim.c for io_sim.c: a core took long over its turn.
 void sim_stall(uint64_t ns);
-void sim_log_bytes(const uint8_t *bytes, size_t len);
+void sim_log_bytes(int fd, const uint8_t *bytes, size_t len);
 void sim_note_bytes(const char *what, uint64_t a, const uint8_t *bytes, size_t len);
 
 #endif

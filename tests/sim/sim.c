@@ -34,8 +34,10 @@ struct sim {
     struct core *core[CORES_MAX];
     unsigned core_count;
     sim_log_line *log_line;
-    char log_part[4096]; // a line that is not whole yet
-    size_t log_len;
+    struct log_part {
+        char bytes[4096]; // a line that is not whole yet
+        size_t len;
+    } log[CORES_MAX];
 };
 
 static struct sim sim;
@@ -45,7 +47,8 @@ static uint64_t *census = census_here;
 
 // ------------------------------------------------------------------------------------------- dice
 
-// splitmix64 (public domain algorithm by Sebastiano Vigna) makes the state, xoshiro256** the numbers.
+// splitmix64 (public domain algorithm by Sebastiano Vigna) makes the state, xoshiro256** the
+// numbers.
 static uint64_t split(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
@@ -138,16 +141,18 @@ void sim_knobs_draw(struct sim_knobs *knobs, uint64_t seed)
     knobs->pipe_max = knobs->pipe_min + dice_skewed(&dice, 1 << 16);
 }
 
-// --------------------------------------------------------------------------------- laws, and census
+// --------------------------------------------------------------------------------- laws, and
+// census
 
 static void say_how_to_replay(void)
 {
     if (!sim.running)
         return;
     char text[256];
-    int len = snprintf(text, sizeof text, "# seed %llu failed at step %llu; replay: %s %llu --trace\n",
-                       (unsigned long long)sim.seed, (unsigned long long)sim.steps, replay_command,
-                       (unsigned long long)sim.seed);
+    int len =
+        snprintf(text, sizeof text, "# seed %llu failed at step %llu; replay: %s %llu --trace\n",
+                 (unsigned long long)sim.seed, (unsigned long long)sim.steps, replay_command,
+                 (unsigned long long)sim.seed);
     ssize_t written = write(STDERR_FILENO, text, (size_t)len);
     (void)written;
 }
@@ -225,8 +230,8 @@ void sim_note(const char *what, uint64_t a, uint64_t b, uint64_t c)
     fold(c);
     fold(sim.now_ns);
     if (sim.trace)
-        fprintf(stderr, "%14.6f %-18s %llu %llu %lld\n", (double)sim.now_ns / 1e9, what,
-                (unsigned long long)a, (unsigned long long)b, (long long)c);
+        fprintf(stderr, "%14.6f %-18s %llu %llu:%u %lld\n", (double)sim.now_ns / 1e9, what,
+                (unsigned long long)a, (unsigned long long)b >> 32, (unsigned)b, (long long)c);
 }
 
 void sim_note_bytes(const char *what, uint64_t a, const uint8_t *bytes, size_t len)
@@ -242,21 +247,32 @@ void sim_log_to(sim_log_line *line)
     sim.log_line = line;
 }
 
-void sim_log_bytes(const uint8_t *bytes, size_t len)
+void sim_log_bytes(int fd, const uint8_t *bytes, size_t len)
 {
+    CHECK(fd >= SIM_LOG_FD);
+    CHECK(fd < SIM_LOG_FD + CORES_MAX);
+    struct log_part *part = &sim.log[fd - SIM_LOG_FD];
     for (size_t i = 0; i < len; i++) {
-        if (sim.log_len == sizeof sim.log_part)
-            sim_violation("a log line longer than %zu bytes", sizeof sim.log_part);
-        sim.log_part[sim.log_len++] = (char)bytes[i];
+        if (part->len == sizeof part->bytes)
+            sim_violation("a log line longer than %zu bytes", sizeof part->bytes);
+        part->bytes[part->len++] = (char)bytes[i];
         if (bytes[i] != '\n')
             continue;
         if (sim.trace)
             fprintf(stderr, "%14.6f log                %.*s", (double)sim.now_ns / 1e9,
-                    (int)sim.log_len, sim.log_part);
+                    (int)part->len, part->bytes);
         if (sim.log_line)
-            sim.log_line(sim.log_part, sim.log_len);
-        sim.log_len = 0;
+            sim.log_line(part->bytes, part->len);
+        part->len = 0;
     }
+}
+
+void sim_log_rest(struct core *core)
+{
+    struct core_log *log = &core->log;
+    CHECK(log->writing == 0);
+    sim_log_bytes(log->fd, log->bytes + log->head, log->tail - log->head);
+    log->head = log->tail = 0;
 }
 
 // ----------------------------------------------------------------------------------------- alarms
@@ -281,9 +297,9 @@ void sim_after(uint64_t delay_ns, sim_wake *wake, void *owner)
     }
     size_t at = sim.alarm_count++;
     // Alarms of one moment go off in any order.
-    sim.alarms[at] = (struct alarm){sim.now_ns + delay_ns,
-                                    dice_next(&sim.dice) << 20 | (sim.alarm_order++ & 0xfffff), wake,
-                                    owner};
+    sim.alarms[at] =
+        (struct alarm){sim.now_ns + delay_ns,
+                       dice_next(&sim.dice) << 20 | (sim.alarm_order++ & 0xfffff), wake, owner};
     for (; at > 0 && sooner(&sim.alarms[at], &sim.alarms[(at - 1) / 2]); at = (at - 1) / 2)
         swap(at, (at - 1) / 2);
 }
@@ -387,12 +403,18 @@ void sim_core_remove(struct core *core)
     sim.core_count = kept;
 }
 
+// A core that stops would leave its loop; it is turned on only for what is still under way.
+static uint64_t core_due_ns(const struct core *core)
+{
+    return core->stopping ? io_event_due_ns(core->io) : io_turn_due_ns(core->io);
+}
+
 // Nobody can run now: to the next moment when somebody can.
 static bool time_jump(void)
 {
     uint64_t next = sim.alarm_count ? sim.alarms[0].at_ns : UINT64_MAX;
     for (unsigned i = 0; i < sim.core_count; i++) {
-        uint64_t due = io_due_ns(sim.core[i]->io);
+        uint64_t due = core_due_ns(sim.core[i]);
         if (due < next)
             next = due;
     }
@@ -411,8 +433,9 @@ bool sim_step(void)
     unsigned count = 0;
     for (unsigned i = 0; i < sim.core_count; i++) {
         struct core *core = sim.core[i];
-        bool runnable = io_runnable(core->io);
-        if (!runnable && io_waiting(core->io) && dice_chance(&sim.dice, sim.knobs.spurious)) {
+        bool runnable = core_due_ns(core) <= sim.now_ns;
+        if (!runnable && io_waiting(core->io) && !core->stopping &&
+            dice_chance(&sim.dice, sim.knobs.spurious)) {
             sim_count(SIM_woken_for_nothing);
             runnable = true;
         }

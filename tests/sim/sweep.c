@@ -183,7 +183,8 @@ static int sweep_seeds(const struct sweep *sweep, const struct options *options)
     printf("1..3\n");
     uint64_t failed = run_all(sweep, options);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    double seconds =
+        (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
     printf("%s 1 - %s, seeds %llu to %llu\n", failed ? "not ok" : "ok", sweep->proves,
            (unsigned long long)options->from,
            (unsigned long long)(options->from + options->seeds - 1));

@@ -2,14 +2,14 @@
 //
 // sweep: runs a simulation for many seeds and reports in TAP.
 //
-// The seeds run in a child process, so that a violation, a failed CHECK or a sanitizer's finding ends
-// one seed and not the report: the seed is named with the command that replays it, and the sweep goes
-// on behind it until too many failed. A single seed (--seed) runs in this process, where a debugger
-// sees it.
+// The seeds run in a child process, so that a violation, a failed CHECK or a sanitizer's finding
+// ends one seed and not the report: the seed is named with the command that replays it, and the
+// sweep goes on behind it until too many failed. A single seed (--seed) runs in this process, where
+// a debugger sees it.
 //
 // Three tests: every seed passes; a seed run again leaves the same trace hash (checked on every
-// SWEEP_REPLAY_EVERYth seed); and the census: over SWEEP_CENSUS_SEEDS seeds or more, each situation that
-// is counted was met.
+// SWEEP_REPLAY_EVERYth seed); and the census: over SWEEP_CENSUS_SEEDS seeds or more, each situation
+// that is counted was met.
 #ifndef TESTS_SIM_SWEEP_H
 #define TESTS_SIM_SWEEP_H
 
@@ -19,8 +19,8 @@
 enum { SWEEP_CENSUS_SEEDS = 2000, SWEEP_REPLAY_EVERY = 16, SWEEP_FAILURES_MAX = 5 };
 
 struct sweep {
-    const char *name;    // of the program
-    const char *proves;  // first line of --help
+    const char *name;                           // of the program
+    const char *proves;                         // first line of --help
     uint64_t (*run)(uint64_t seed, bool trace); // returns the trace hash; aborts on failure
     // Situations of this program, besides those of sim.h.
     unsigned situation_count;
