@@ -94,6 +94,18 @@ static void get(struct core *core, struct admin_conn *ac, struct admin *admin, s
         answer_text(core, ac, 404, "not found\n");
 }
 
+static void act(struct core *core, struct admin_conn *ac, struct admin *admin, struct span path)
+{
+    if (span_equal(path, SPAN("/admin/drain"))) {
+        answer_text(core, ac, 202, "draining\n");
+        admin->drain(admin->owner);
+        return;
+    }
+    char text[ADMIN_ANSWER_MAX];
+    unsigned status = admin->reload(admin->owner, text, sizeof text);
+    answer_text(core, ac, status, text);
+}
+
 static void serve(struct core *core, struct admin_conn *ac, const struct h1_head *head)
 {
     struct admin *admin = core->owner;
@@ -111,13 +123,11 @@ static void serve(struct core *core, struct admin_conn *ac, const struct h1_head
         answer_text(core, ac, admin->ready ? 200 : 503, admin->ready ? "ready\n" : "not ready\n");
     } else if (!allowed(admin, head)) {
         answer_text(core, ac, 401, "an admin token is required: Authorization: Bearer TOKEN\n");
-    } else if (span_equal(path, SPAN("/admin/drain"))) {
-        if (head->method != H1_METHOD_POST) {
+    } else if (span_equal(path, SPAN("/admin/drain")) || span_equal(path, SPAN("/admin/reload"))) {
+        if (head->method == H1_METHOD_POST)
+            act(core, ac, admin, path);
+        else
             answer_text(core, ac, 405, "use POST\n");
-            return;
-        }
-        answer_text(core, ac, 202, "draining\n");
-        admin->drain(admin->owner);
     } else if (is_get) {
         get(core, ac, admin, path, head->method == H1_METHOD_HEAD);
     } else {
@@ -219,10 +229,9 @@ void admin_core_config(struct core_config *out)
     };
 }
 
-int admin_open(struct core *core, struct admin *admin)
+void admin_open(struct core *core, struct admin *admin, int fd)
 {
     core->owner = admin;
     admin->started_ms = core->now_ms;
-    const struct config_address *address = &admin->config->admin;
-    return core_listen(core, &address->addr.any, address->len, 64, on_accepted, admin);
+    CHECK(core_listen_fd(core, fd, 0, on_accepted, admin) == 0);
 }

@@ -9,6 +9,7 @@
 //   GET  /debug/metrics    JSON
 //   GET  /admin/config     effective settings, secrets masked (YAML)
 //   POST /admin/drain      as SIGTERM
+//   POST /admin/reload     as SIGHUP, and says what came of it: 200, or 422 and why nothing changed
 //
 // One request a connection; answers are built on the heap (off the serving path). With an admin
 // token, everything but the two probes wants `Authorization: Bearer TOKEN`.
@@ -26,13 +27,19 @@ struct admin {
     bool ready;
     uint64_t started_ms;
     void (*drain)(void *owner);
+    unsigned (*reload)(void *owner, char *text, size_t len); // status; `text` is the answer
     void *owner;
 };
 
-enum { ADMIN_CONNECTIONS_MAX = 64, ADMIN_BUFFERS = 64, ADMIN_BUFFER_SIZE = 4096 };
+enum {
+    ADMIN_CONNECTIONS_MAX = 64,
+    ADMIN_BUFFERS = 64,
+    ADMIN_BUFFER_SIZE = 4096,
+    ADMIN_ANSWER_MAX = 2048
+};
 
 void admin_core_config(struct core_config *out);
-// Listen on config->admin. The core's owner must be the admin. 0 or -errno.
-int admin_open(struct core *core, struct admin *admin);
+// Accept on `fd`, which listens on config->admin. The core's owner becomes the admin.
+void admin_open(struct core *core, struct admin *admin, int fd);
 
 #endif

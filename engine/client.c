@@ -121,10 +121,11 @@ static void refuse_head(struct core *core, struct client *client, enum reply_err
 }
 
 static void answer_local(struct core *core, struct client *client, const char *type,
-                         const void *body, size_t len, bool copied)
+                         const void *body, size_t len, struct buf *holder)
 {
     struct gateway *g = gateway_of(core);
     client->keep_alive = client->keep_alive && client->state == CLIENT_WAIT;
+    bool copied = !holder; // else it keeps the body alive until it is sent
     struct buf *buf = gateway_head_buffer(g, 512 + (copied ? len : 0));
     if (!buf) {
         refuse(core, client, g->route.dialect, REPLY_OVERLOAD_MEMORY, NULL, NULL);
@@ -144,7 +145,7 @@ static void answer_local(struct core *core, struct client *client, const char *t
         put_bytes(&w, body, len);
     bool ok = conn_push(core, &client->conn, buf, buf->bytes, w.at);
     if (!copied && !client->head_only)
-        ok = ok && conn_push(core, &client->conn, NULL, body, len);
+        ok = ok && conn_push(core, &client->conn, holder, body, len);
     buf_unref(buf);
     count(&g->metrics.answered);
     log_local(core, client, 200, REPLY_ERROR_COUNT);
@@ -167,7 +168,7 @@ static void answer_model(struct core *core, struct client *client, const struct 
         json_escape(body + w.at, sizeof body - 256, span_of(model->name, strlen(model->name)));
     w.at += len > 0 ? (size_t)len : 0;
     put_literal(&w, "\",\"object\":\"model\",\"created\":0,\"owned_by\":\"tokenring\"}");
-    answer_local(core, client, "application/json", body, w.at, true);
+    answer_local(core, client, "application/json", body, w.at, NULL);
 }
 
 static void answer_route(struct core *core, struct client *client, const struct route *route)
@@ -175,10 +176,11 @@ static void answer_route(struct core *core, struct client *client, const struct 
     struct gateway *g = gateway_of(core);
     switch (route->kind) {
     case ROUTE_HEALTH:
-        answer_local(core, client, "application/json", "{\"status\":\"ok\"}\n", 16, false);
+        answer_local(core, client, "application/json", "{\"status\":\"ok\"}\n", 16, NULL);
         return;
     case ROUTE_MODELS:
-        answer_local(core, client, "application/json", g->models, g->models_len, false);
+        answer_local(core, client, "application/json", g->edition->models->bytes,
+                     g->edition->models_len, g->edition->models);
         return;
     case ROUTE_MODEL: answer_model(core, client, route); return;
     case ROUTE_REFUSE:
@@ -628,6 +630,14 @@ void client_drain(struct core *core, struct client *client)
     if (client->state == CLIENT_IDLE || client->state == CLIENT_HEAD)
         last_answer(core, client);
     else
+        client->keep_alive = false;
+}
+
+void client_retire(struct core *core, struct client *client)
+{
+    // An answer whose head is gone out has promised that the connection stays: then the next one
+    // tells.
+    if (client->flight && !client->flight->head_sent)
         client->keep_alive = false;
 }
 

@@ -65,6 +65,8 @@ void client_write_error(struct core *core, struct client *client, enum dialect d
 
 // Out of receive buffers, and this client holds some without moving: cut it.
 void client_cut(struct core *core, struct client *client);
+// Another process takes over: say so with the next answer.
+void client_retire(struct core *core, struct client *client);
 // Drain: close if between requests.
 void client_drain(struct core *core, struct client *client);
 // Abort: close whatever it does.

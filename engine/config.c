@@ -204,6 +204,7 @@ void config_free(struct config *config)
     heap_free(config->tls_key);
     heap_free(config->tls_client_ca);
     heap_free(config->path);
+    heap_free(config->user);
     heap_free(config);
 }
 

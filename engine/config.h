@@ -73,6 +73,9 @@ struct config_provider {
     struct config_address address[CONFIG_ADDRESSES_MAX]; // resolved once at start
     uint32_t connections_max; // open connections per worker; 0: the global --upstream-connections
     int line; // where it stands in the file; 0 if it came from a flag or the environment
+    // Set when the config is put in force (config_succeed).
+    uint16_t slot;       // its place in what is kept per provider; the same name keeps it
+    uint32_t generation; // of where it leads and with which key: another one, another number
 };
 
 struct config_target {
@@ -113,6 +116,13 @@ enum forwarded_policy {
     FORWARDED_APPEND, // add the client's address to X-Forwarded-For (default)
     FORWARDED_SET,    // drop what the client sent, set our own
     FORWARDED_OFF,    // drop what the client sent, add nothing: providers see no client address
+};
+
+enum config_seccomp {
+    SECCOMP_AUTO, // on if there is a user to become (default)
+    SECCOMP_ON,
+    SECCOMP_LOG, // refuse nothing, and tell what would have been
+    SECCOMP_OFF,
 };
 
 enum config_mode { CONFIG_OFF, CONFIG_AUTO, CONFIG_ALWAYS };
@@ -168,6 +178,9 @@ struct config {
     char *tls_client_ca;       // authorities for clients' certificates; NULL: none is asked for
     char *tls_key;
     char *path; // the file of -c, NULL if there was none
+    bool watch; // reload when it changes (default off)
+    char *user; // who to be, "name" or "name:group"; NULL: whoever started it
+    enum config_seccomp seccomp;
 };
 
 // Parse everything. On success returns a frozen config. On failure returns NULL and `error` holds
@@ -178,6 +191,16 @@ struct config {
 struct config *config_load(int argc, char *const *argv, char *const *env, bool no_network,
                            char *error, size_t error_len);
 void config_free(struct config *config);
+
+// `next` takes over what cannot change while the process runs from `current` (a reload), or nothing
+// from NULL (the start), and its providers get their slots and generations. `kept` gets the flags
+// of settings that were to change and could not, as in "workers, buffers"; empty if there are none.
+struct config_slots {
+    char name[CONFIG_PROVIDERS_MAX][CONFIG_NAME_MAX]; // who has the slot, or had it last; "": free
+    uint32_t generation;                              // the last one given out
+};
+void config_succeed(struct config *next, const struct config *current, struct config_slots *slots,
+                    char *kept, size_t kept_len);
 
 // --help text of the options, one per line, wrapped to 100 columns, to `out` (a FILE).
 struct _IO_FILE;

@@ -276,6 +276,8 @@ static bool freeze_providers(struct config_reader *reader)
     }
     if (config->provider_count == 1)
         config->default_provider = 0;
+    for (uint32_t i = 0; i < config->provider_count; i++)
+        config->provider[i].slot = (uint16_t)i;
     return true;
 }
 

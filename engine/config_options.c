@@ -27,6 +27,9 @@ static const struct config_option options[] = {
     {.flag = "config", .letter = 'c', .argument = "FILE", .type = OPTION_TEXT, .round = ROUND_PATH,
      .min = 1, .max = 4095, .group = "Where things are", FIELD(path),
      .help = "YAML file to read"},
+    {.flag = "watch", .key = "watch", .argument = "on|off", .type = OPTION_SWITCH,
+     .round = ROUND_MAIN, .standard = "off", .group = "Where things are", FIELD(watch),
+     .help = "reload when the file has changed, within two seconds"},
     {.flag = "listen", .letter = 'l', .key = "listen", .argument = "ADDR:PORT|unix:PATH",
      .type = OPTION_OWN, .round = ROUND_MAIN, .traits = OPTION_REPEATS,
      .standard = "127.0.0.1:8080", .group = "Where things are", .read = config_read_listen,
@@ -168,6 +171,13 @@ static const struct config_option options[] = {
      .round = ROUND_MAIN, .min = 0, .max = 24 * HOUR, .standard = "30s", .group = "Timeouts",
      FIELD(drain_timeout_ms),
      .help = "how long a stop waits for open exchanges; 0: not at all"},
+
+    {.flag = "user", .key = "user", .argument = "NAME[:GROUP]", .type = OPTION_TEXT,
+     .round = ROUND_MAIN, .min = 1, .max = 127, .group = "Rights", FIELD(user),
+     .help = "started by root: become this user, for good"},
+    {.flag = "seccomp", .key = "seccomp", .argument = "auto|on|log|off", .type = OPTION_CHOICE,
+     .round = ROUND_MAIN, .standard = "auto", .group = "Rights", FIELD(seccomp),
+     .help = "refuse system calls that a gateway does not make; auto: with --user; log: only tell"},
 
     {.flag = "coalesce", .key = "coalesce", .argument = "off|auto|always", .type = OPTION_CHOICE,
      .round = ROUND_MAIN, .standard = "auto", .group = "Sharing answers", FIELD(coalesce),

@@ -1,32 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "engine/control.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "alloc/check.h"
 #include "alloc/heap.h"
 #include "engine/access_log.h"
-#include "engine/admin.h"
-#include "engine/trust.h"
-#include "engine/worker.h"
+#include "engine/control_state.h"
+#include "engine/handover.h"
+#include "engine/harden.h"
 
-enum { POST_TERMINATE = 1, POST_WORKER_STOPPED = 2 };
-
-struct control {
-    const struct config *config;
-    struct tls_ticket_keys *keys; // outlive every config
-    struct trust *trust;
-    struct timer key_timer;
-    struct core core;
-    struct admin admin;
-    struct worker *worker;
-    uint32_t started;
-    _Atomic uint32_t stopped;
-    bool draining;
-    struct timer drain_timer;
+enum {
+    POST_TERMINATE = 1,
+    POST_WORKER_STOPPED = 2,
+    POST_RELOAD = 4,
+    POST_REPLACE = 8,
+    ADMIN_BACKLOG = 64,
+    PORT_FREE = 1024, // ports below are for root, or a capability
 };
 
 // The only global of the engine: a signal handler has no other way to find its process's control.
@@ -37,7 +32,9 @@ static void on_signal(int number)
 {
     // core_post is an atomic or and a write(2): both allowed here (signal-safety(7)).
     int error = errno;
-    core_post(signal_core, POST_TERMINATE);
+    core_post(signal_core, number == SIGHUP    ? POST_RELOAD
+                           : number == SIGUSR2 ? POST_REPLACE
+                                               : POST_TERMINATE);
     errno = error;
 }
 
@@ -58,13 +55,16 @@ static bool open_trust(struct control *control, char *error, size_t error_len)
     control->keys = tls_ticket_keys_new(io_wall_ms(core->io) / 1000, random);
     timer_init(&control->key_timer, rotate_keys);
     timer_set(&core->wheel, &control->key_timer, core->now_ms + TLS_TICKET_LIFETIME_S * 1000u);
-    control->trust = trust_open(control->config, control->keys, error, error_len);
-    return control->trust != NULL;
+    struct trust *trust = trust_open(control->config, control->keys, error, error_len);
+    if (trust)
+        control->tenure = tenure_begin(&control->tenures, control->config, NULL, trust, 0);
+    return trust != NULL;
 }
 
 static void close_trust(struct control *control)
 {
-    trust_close(control->trust);
+    uint32_t left = tenures_sweep(&control->tenures, NULL);
+    CHECK(left == 0);
     tls_ticket_keys_free(control->keys);
     timer_cancel(&control->key_timer);
 }
@@ -77,10 +77,12 @@ static void signals(bool install)
     sigaction(SIGINT, &action, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGHUP, &ignore, NULL); // a terminal that goes away must not end a service
+    // A terminal that goes away must not end a service, not even in its last moments.
+    sigaction(SIGHUP, install ? &action : &ignore, NULL);
+    sigaction(SIGUSR2, install ? &action : &ignore, NULL);
 }
 
-static void post_workers(struct control *control, uint32_t bits)
+void post_workers(struct control *control, uint32_t bits)
 {
     for (uint32_t i = 0; i < control->started; i++)
         core_post(&control->worker[i].core, bits);
@@ -97,18 +99,55 @@ static void drain_expired(struct core *core, struct timer *timer)
     abort_now(LIST_OWNER(timer, struct control, drain_timer));
 }
 
+void drain_begin(struct control *control, uint32_t bits)
+{
+    control->draining = true;
+    control->admin.ready = false;
+    event_log(&control->core, control->config, LOG_INFO, "draining: what runs may finish");
+    post_workers(control, bits);
+    timer_set(&control->core.wheel, &control->drain_timer,
+              control->core.now_ms + control->config->drain_timeout_ms);
+}
+
 static void drain(void *owner)
 {
     struct control *control = owner;
     if (control->draining)
         return;
-    control->draining = true;
-    control->admin.ready = false;
-    event_log(&control->core, control->config, LOG_INFO, "draining: what runs may finish");
-    post_workers(control, GATEWAY_POST_DRAIN);
-    timer_set(&control->core.wheel, &control->drain_timer,
-              control->core.now_ms + control->config->drain_timeout_ms);
+    notify_send(&control->notify, "STOPPING=1");
+    drain_begin(control, GATEWAY_POST_DRAIN);
 }
+
+// --------------------------------------------------------------------------------------- watchdog
+
+// A sign of life only if every worker has shown one since the last.
+static void watchdog(struct core *core, struct timer *timer)
+{
+    struct control *control = LIST_OWNER(timer, struct control, watchdog);
+    bool alive = true;
+    for (uint32_t i = 0; i < control->started; i++) {
+        struct worker *worker = &control->worker[i];
+        alive = alive && (atomic_load(&worker->gateway.pulse) || atomic_load(&worker->ended));
+    }
+    if (alive) {
+        notify_send(&control->notify, "WATCHDOG=1");
+        for (uint32_t i = 0; i < control->started; i++)
+            atomic_store(&control->worker[i].gateway.pulse, false);
+    }
+    post_workers(control, GATEWAY_POST_PULSE);
+    timer_set(&core->wheel, timer, core->now_ms + control->notify.watchdog_ms);
+}
+
+static void watchdog_start(struct control *control)
+{
+    if (control->notify.watchdog_ms == 0)
+        return;
+    post_workers(control, GATEWAY_POST_PULSE);
+    timer_set(&control->core.wheel, &control->watchdog,
+              control->core.now_ms + control->notify.watchdog_ms);
+}
+
+// ------------------------------------------------------------------------------------------ start
 
 static void posted(struct core *core, uint32_t bits)
 {
@@ -119,6 +158,10 @@ static void posted(struct core *core, uint32_t bits)
         else
             drain(control);
     }
+    if (bits & POST_RELOAD)
+        reload_quietly(control);
+    if (bits & POST_REPLACE)
+        replace(control);
     if (atomic_load(&control->stopped) == control->started)
         core->stopping = true;
 }
@@ -137,8 +180,7 @@ static bool start_workers(struct control *control)
     bool ok = true;
     for (uint32_t i = 0; ok && i < control->config->workers; i++) {
         struct worker *worker = &control->worker[i];
-        worker->config = control->config;
-        worker->trust = control->trust;
+        worker->update = update_of(control);
         worker->index = i;
         worker->opened = &opened;
         worker->stopped = worker_stopped;
@@ -155,6 +197,7 @@ static bool start_workers(struct control *control)
             break;
         }
         control->admin.metrics[i] = &worker->gateway.metrics;
+        atomic_fetch_add(&control->tenure->holders, 1);
         control->started++;
     }
     sem_destroy(&opened);
@@ -164,12 +207,27 @@ static bool start_workers(struct control *control)
 
 static bool open_admin(struct control *control)
 {
-    int result = admin_open(&control->core, &control->admin);
-    if (result == 0)
+    const struct config_address *address = &control->config->admin;
+    int fd;
+    if (inherited_take(&control->inherited, address, &fd, 1) == 0)
+        fd = io_listen(control->core.io, &address->addr.any, address->len, ADMIN_BACKLOG);
+    if (fd < 0) {
+        fprintf(stderr, "tokenring: cannot listen on --admin %s: %s%s\n", address->text,
+                strerror(-fd),
+                fd == -EADDRINUSE ? ": another program uses it; choose another --admin" : "");
+        return false;
+    }
+    control->admin_fd = fd;
+    return true;
+}
+
+static bool open_listeners(struct control *control)
+{
+    char error[256];
+    if (listeners_change(&control->listeners, control->core.io, control->config,
+                         &control->inherited, error, sizeof error))
         return true;
-    fprintf(stderr, "tokenring: cannot listen on --admin %s: %s%s\n", control->config->admin.text,
-            strerror(-result),
-            result == -EADDRINUSE ? ": another program uses it; choose another --admin" : "");
+    fprintf(stderr, "tokenring: %s\n", error);
     return false;
 }
 
@@ -197,61 +255,164 @@ static void close_admin(struct control *control)
         core_turn(core, 100);
 }
 
+// Sanitizers look at their own process as a debugger would.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = true };
+#else
+enum { SANITIZED = false };
+#endif
+
+static bool low_port(const struct config_address *address)
+{
+    // The port lies in the same place for both families.
+    return address->addr.any.sa_family != AF_UNIX && ntohs(address->addr.v4.sin_port) < PORT_FREE;
+}
+
+// Before any ring or thread: both keep the rights they were made with.
+static bool give_up_rights(const struct config *config)
+{
+    char error[512];
+    bool ports = low_port(&config->admin);
+    for (uint32_t i = 0; i < config->listener_count; i++)
+        ports = ports || low_port(&config->listener[i]);
+    bool ok = !config->user || harden_user(config->user, ports, error, sizeof error);
+    ok = ok && (SANITIZED || harden_process(error, sizeof error));
+    if (!ok)
+        fprintf(stderr, "tokenring: %s\n", error);
+    return ok;
+}
+
+// When all is open: from here on only what a gateway does. What came with the handover stays.
+static bool filter_calls(struct control *control)
+{
+    const struct config *config = control->config;
+    bool wanted = config->seccomp == SECCOMP_ON || config->seccomp == SECCOMP_LOG ||
+                  (config->seccomp == SECCOMP_AUTO && config->user);
+    if (!wanted || control->filtered || SANITIZED)
+        return true;
+    char error[512];
+    struct harden_seccomp options = {.allow_exec = true,
+                                     .log_only = config->seccomp == SECCOMP_LOG};
+    control->filtered = harden_seccomp(&options, error, sizeof error);
+    if (!control->filtered)
+        fprintf(stderr, "tokenring: %s\n", error);
+    return control->filtered;
+}
+
+static bool inherit(struct control *control)
+{
+    notify_sockets(&control->inherited);
+    control->predecessor = handover_fd();
+    if (control->predecessor < 0 ||
+        handover_receive(control->predecessor, &control->inherited, &control->filtered))
+        return true;
+    fprintf(stderr, "tokenring: the old process did not hand its listeners over\n");
+    return false;
+}
+
+// All that can fail is done: now accept, and not before, for what is accepted must be served. Then
+// the old process may stop doing so, and the manager may tell others.
+static bool serving(struct control *control)
+{
+    publish(control);
+    admin_open(&control->core, &control->admin, control->admin_fd);
+    uint32_t left = inherited_close(&control->inherited);
+    if (left > 0)
+        event_log(&control->core, control->config, LOG_WARN,
+                  "closed %u inherited sockets that no setting asks for", left);
+    if (control->predecessor >= 0 && !handover_ready(control->predecessor)) {
+        fprintf(stderr, "tokenring: the old process has given up on this one and serves on\n");
+        return false;
+    }
+    announce(control);
+    notify_send(&control->notify, "READY=1\nSTATUS=serving");
+    watchdog_start(control);
+    tick_arm(control);
+    return true;
+}
+
+static bool start_all(struct control *control)
+{
+    return inherit(control) && open_admin(control) && open_listeners(control) &&
+           start_workers(control) && filter_calls(control) && serving(control);
+}
+
 static int serve(struct control *control)
 {
     control->core.hooks.posted = posted;
     timer_init(&control->drain_timer, drain_expired);
+    timer_init(&control->watchdog, watchdog);
+    reload_open(control);
     control->admin.config = control->config;
     control->admin.drain = drain;
+    control->admin.reload = reload;
     control->admin.owner = control;
     signal_core = &control->core;
     signals(true);
-    bool ok = open_admin(control) && start_workers(control);
+    bool ok = start_all(control);
     control->admin.ready = ok;
-    if (ok)
-        announce(control);
-    else
+    if (!ok)
         drain(control);
     if (control->started > 0)
         core_run(&control->core);
     for (uint32_t i = 0; i < control->started; i++)
         worker_join(&control->worker[i]);
     control->started = 0; // a late signal finds nobody to tell
+    timer_cancel(&control->tick);
+    timer_cancel(&control->watchdog);
     close_admin(control);
     signals(false);
     signal_core = NULL;
     return ok ? 0 : 1;
 }
 
-int control_run(const struct config *config)
+static int run(struct control *control)
 {
-    char error[256];
-    struct io_features features;
-    if (!io_probe(&features, error, sizeof error)) {
+    char error[256], kept[8];
+    const struct config *config = control->config;
+    config_succeed(control->start->config, NULL, &control->slots, kept, sizeof kept);
+    tenures_open(&control->tenures);
+    struct core_config core;
+    admin_core_config(&core);
+    core.congestion = config->congestion; // of the listeners, which it opens
+    if (!core_open(&control->core, &core, error, sizeof error)) {
         fprintf(stderr, "tokenring: %s\n", error);
         return 1;
     }
-    struct control *control = heap_alloc(sizeof *control);
-    control->config = config;
-    control->worker = heap_alloc(config->workers * sizeof *control->worker);
-    struct core_config core;
-    admin_core_config(&core);
+    tls_library_start();
+    int status = 2;
+    if (open_trust(control, error, sizeof error))
+        status = serve(control);
+    else
+        fprintf(stderr, "tokenring: %s\n", error);
+    close_trust(control);
+    core_close(&control->core);
+    tls_library_stop();
+    return status;
+}
+
+int control_run(const struct control_start *start)
+{
+    char error[256];
+    struct io_features features;
+    char *program = handover_program(start->program_argv[0]);
     int status = 1;
-    if (core_open(&control->core, &core, error, sizeof error)) {
-        tls_library_start();
-        if (open_trust(control, error, sizeof error)) {
-            status = serve(control);
+    if (give_up_rights(start->config)) {
+        if (io_probe(&features, error, sizeof error)) {
+            struct control *control = heap_alloc(sizeof *control);
+            control->start = start;
+            control->config = start->config;
+            control->program = program;
+            control->worker = heap_alloc(start->config->workers * sizeof *control->worker);
+            notify_open(&control->notify);
+            status = run(control);
+            notify_close(&control->notify);
+            heap_free(control->worker);
+            heap_free(control);
         } else {
             fprintf(stderr, "tokenring: %s\n", error);
-            status = 2;
         }
-        close_trust(control);
-        core_close(&control->core);
-        tls_library_stop();
-    } else {
-        fprintf(stderr, "tokenring: %s\n", error);
     }
-    heap_free(control->worker);
-    heap_free(control);
+    heap_free(program);
     return status;
 }

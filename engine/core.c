@@ -14,6 +14,7 @@
 
 enum {
     ACCEPT_RETRY_MS = 100,
+    ACCEPT_LAST_MAX = 65536, // taken from a queue that is given up: no backlog is longer
     LOG_LAST_TURNS = 100,
     LOG_LAST_TURN_MS = 10,
     WAIT_MS_MAX = 60 * 1000, // a core looks round at least this often
@@ -108,19 +109,18 @@ static void listener_retry(struct core *core, struct timer *timer)
         listener_arm(core, listener);
 }
 
-int core_listen(struct core *core, const struct sockaddr *addr, socklen_t len, uint32_t backlog,
-                listener_accepted *accepted, void *owner)
+int core_listen_fd(struct core *core, int fd, uint32_t tag, listener_accepted *accepted,
+                   void *owner)
 {
     int slot = 0;
     while (slot < CORE_LISTENERS_MAX && core->listener[slot].fd >= 0)
         slot++;
     if (slot == CORE_LISTENERS_MAX)
         return -EMFILE;
-    int fd = io_listen(core->io, addr, len, backlog);
-    if (fd < 0)
-        return fd;
     struct listener *listener = &core->listener[slot];
     listener->fd = fd;
+    listener->tag = tag;
+    listener->leaving = listener->emptied = false;
     listener->slot = (uint8_t)slot;
     listener->generation++;
     listener->accepted = accepted;
@@ -130,23 +130,71 @@ int core_listen(struct core *core, const struct sockaddr *addr, socklen_t len, u
     return 0;
 }
 
+int core_listen(struct core *core, const struct sockaddr *addr, socklen_t len, uint32_t backlog,
+                listener_accepted *accepted, void *owner)
+{
+    int fd = io_listen(core->io, addr, len, backlog);
+    if (fd < 0)
+        return fd;
+    int result = core_listen_fd(core, fd, 0, accepted, owner);
+    if (result < 0) {
+        core->operations++;
+        io_close(core->io, fd, (struct io_token){.op = IO_CLOSE});
+    }
+    return result;
+}
+
+static void listener_close(struct core *core, struct listener *listener)
+{
+    for (int i = 0; listener->emptied && listener->accepted && i < ACCEPT_LAST_MAX; i++) {
+        int fd = io_accept_waiting(core->io, listener->fd);
+        if (fd < 0)
+            break;
+        listener->accepted(core, listener, fd);
+    }
+    core->operations++;
+    io_close(core->io, listener->fd, (struct io_token){.op = IO_CLOSE});
+    listener->fd = -1;
+}
+
+// Generation 0: nobody waits for the cancellation.
+static void listener_cancel(struct core *core, struct listener *listener)
+{
+    core->operations++;
+    io_cancel_fd(core->io, listener->fd, (struct io_token){.op = IO_CANCEL});
+}
+
+static void listener_leave(struct core *core, struct listener *listener)
+{
+    if (listener->leaving)
+        return;
+    listener->leaving = true;
+    timer_cancel(&listener->retry);
+    if (listener->armed)
+        listener_cancel(core, listener);
+    else
+        listener_close(core, listener);
+}
+
 void core_listen_stop(struct core *core)
 {
     for (int i = 0; i < CORE_LISTENERS_MAX; i++) {
         struct listener *listener = &core->listener[i];
         if (listener->fd < 0)
             continue;
-        timer_cancel(&listener->retry);
-        // Generation 0: nobody waits for these two.
-        if (listener->armed) {
-            core->operations++;
-            io_cancel_fd(core->io, listener->fd, (struct io_token){.op = IO_CANCEL});
-        } else {
-            core->operations++;
-            io_close(core->io, listener->fd, (struct io_token){.op = IO_CLOSE});
-            listener->fd = -1;
-        }
         listener->accepted = NULL;
+        listener_leave(core, listener);
+    }
+}
+
+void core_listen_leave(struct core *core, uint32_t tag, bool empty)
+{
+    for (int i = 0; i < CORE_LISTENERS_MAX; i++) {
+        struct listener *listener = &core->listener[i];
+        if (listener->fd < 0 || listener->tag != tag || listener->leaving)
+            continue;
+        listener->emptied = empty;
+        listener_leave(core, listener);
     }
 }
 
@@ -169,16 +217,12 @@ static void accept_event(struct core *core, const struct io_event *event)
     if (listener->armed) {
         // A multishot accept on its way from one result to the next is not found by a cancellation
         // (compare conn.c): stopping, it is asked for again.
-        if (!listener->accepted) {
-            core->operations++;
-            io_cancel_fd(core->io, listener->fd, (struct io_token){.op = IO_CANCEL});
-        }
+        if (listener->leaving)
+            listener_cancel(core, listener);
         return;
     }
-    if (!listener->accepted) {
-        core->operations++;
-        io_close(core->io, listener->fd, (struct io_token){.op = IO_CLOSE});
-        listener->fd = -1;
+    if (listener->leaving) {
+        listener_close(core, listener);
     } else if (event->result >= 0 || event->result == -ECONNABORTED) {
         listener_arm(core, listener);
     } else {

@@ -30,7 +30,7 @@
 #include "engine/timer.h"
 
 enum {
-    CORE_LISTENERS_MAX = 16,
+    CORE_LISTENERS_MAX = 64,
     CORE_LOG_BYTES =
         256 * 1024,      // lines waiting to be written; when full, lines are dropped and counted
     CORE_RING_FILL = 32, // receive buffers lent to the kernel at first; doubled when too few
@@ -47,7 +47,10 @@ typedef void listener_accepted(struct core *core, struct listener *listener, int
 struct listener {
     int fd; // -1: unused
     bool armed;
+    bool leaving; // being closed: by core_listen_stop, or core_listen_leave
+    bool emptied; // with what already waits in the kernel's queue taken first
     uint8_t slot;
+    uint32_t tag; // the owner's
     uint32_t generation;
     listener_accepted *accepted;
     void *owner;
@@ -110,10 +113,18 @@ struct core {
 bool core_open(struct core *core, const struct core_config *config, char *error, size_t error_len);
 void core_close(struct core *core); // frees everything; connections must be gone
 
-// Start accepting. 0 or -errno. The slot number goes to *slot.
+// Start accepting. 0 or -errno.
 int core_listen(struct core *core, const struct sockaddr *addr, socklen_t len, uint32_t backlog,
                 listener_accepted *accepted, void *owner);
+// The same on a descriptor that listens already; it is taken over if 0 is returned. `tag` is for
+// core_listen_leave.
+int core_listen_fd(struct core *core, int fd, uint32_t tag, listener_accepted *accepted,
+                   void *owner);
 void core_listen_stop(struct core *core); // stop accepting on all listeners, close them
+// Stop accepting on the listeners of this tag, so that no client notices: whoever was accepted is
+// still handed over. With `empty` also whoever waits in the kernel's queue, before the descriptor
+// is closed; without, the queue must live on in another process.
+void core_listen_leave(struct core *core, uint32_t tag, bool empty);
 
 void core_turn(struct core *core, uint64_t wait_ms_max);
 void core_run(struct core *core); // until `stopping`

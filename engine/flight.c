@@ -64,6 +64,7 @@ struct flight *flight_open(struct core *core, struct client *client, const struc
     flight->serial = ++g->flight_serial;
     flight->client = client;
     flight->config = g->config;
+    gateway_hold(g);
     flight->provider = -1;
     flight->tells_end =
         route->peek && (route->dialect == DIALECT_OPENAI || route->dialect == DIALECT_ANTHROPIC);
@@ -166,6 +167,7 @@ void flight_finish(struct core *core, struct flight *flight, enum flight_outcome
         g->request_of = NULL;
     flight->state = FLIGHT_DONE;
     flight->magic = 0;
+    gateway_let_go(g, flight->config);
     slab_give(&g->flights, flight);
 }
 
@@ -231,7 +233,7 @@ void flight_refuse(struct core *core, struct flight *flight, enum reply_error er
     flight->error = error;
     count(&g->metrics.errors[error]);
     if (flight->provider >= 0 && providers_doing(error))
-        count(&g->metrics.provider[flight->provider].failures);
+        count(&g->metrics.provider[flight_target(flight)->slot].failures);
     leave_upstream(core, flight);
     if (flight->head_sent) {
         cut(core, flight, error, message);

@@ -116,6 +116,12 @@ struct flight {
     };
 };
 
+// Where it goes, by the config it began with. Only once it is routed.
+static inline const struct config_provider *flight_target(const struct flight *flight)
+{
+    return &flight->config->provider[flight->provider];
+}
+
 // A new exchange for the head in gateway->request, which lies at head[0..head_len) inside `buf`.
 // NULL: out of flights.
 struct flight *flight_open(struct core *core, struct client *client, const struct route *route,

@@ -396,7 +396,7 @@ static void depart(struct core *core, struct flight *flight)
     buf_unref(flight->head_buf);
     flight->head_buf = NULL;
     flight->complete_ns = core->now_ns;
-    count(&g->metrics.provider[flight->provider].requests);
+    count(&g->metrics.provider[flight_target(flight)->slot].requests);
     take_upstream(core, flight, false);
 }
 

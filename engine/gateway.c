@@ -105,13 +105,15 @@ static void prepare_overload(struct gateway *g)
 }
 
 // {"object":"list","data":[...]} of what the models section names.
-static void prepare_models(struct gateway *g)
+static void prepare_models(struct edition *edition)
 {
-    const struct config *config = g->config;
+    const struct config *config = edition->config;
     size_t cap = 64;
     for (uint32_t i = 0; i < config->model_count; i++)
         cap += strlen(config->model[i].name) * 6 + 96;
-    struct writer w = {heap_alloc(cap), 0, cap};
+    buf_pool_open(&edition->pool, BUF_LARGE, 1, (uint32_t)cap);
+    edition->models = buf_take(&edition->pool);
+    struct writer w = {edition->models->bytes, 0, cap};
     put_literal(&w, "{\"object\":\"list\",\"data\":[");
     for (uint32_t i = 0; i < config->model_count; i++) {
         const char *name = config->model[i].name;
@@ -122,8 +124,98 @@ static void prepare_models(struct gateway *g)
         put_literal(&w, "\",\"object\":\"model\",\"created\":0,\"owned_by\":\"tokenring\"}");
     }
     put_literal(&w, "]}");
-    g->models = (char *)w.bytes;
-    g->models_len = w.at;
+    edition->models_len = (uint32_t)w.at;
+}
+
+// --------------------------------------------------------------------------------------- editions
+
+static struct edition *edition_open(const struct gateway_update *update)
+{
+    struct edition *edition = heap_alloc(sizeof *edition);
+    edition->config = update->config;
+    edition->trust = update->trust;
+    edition->holders = update->holders;
+    list_init(&edition->all);
+    prepare_models(edition);
+    return edition;
+}
+
+// After this the config may be gone.
+static void edition_close(struct edition *edition)
+{
+    CHECK(edition->flights == 0);
+    CHECK(edition->models->refs == 1);
+    list_remove(&edition->all);
+    buf_unref(edition->models);
+    buf_pool_close(&edition->pool);
+    if (edition->holders)
+        atomic_fetch_sub_explicit(edition->holders, 1, memory_order_release);
+    heap_free(edition);
+}
+
+static void editions_close_unused(struct gateway *g)
+{
+    for (struct list *next, *node = g->editions.next; node != &g->editions; node = next) {
+        next = node->next;
+        struct edition *edition = LIST_OWNER(node, struct edition, all);
+        if (edition != g->edition && edition->flights == 0 && edition->models->refs == 1)
+            edition_close(edition);
+    }
+}
+
+static struct edition *edition_of(const struct gateway *g, const struct config *config)
+{
+    if (g->config == config)
+        return g->edition;
+    struct list *node = g->editions.next;
+    while (node != &g->editions && LIST_OWNER(node, struct edition, all)->config != config)
+        node = node->next;
+    CHECK(node != &g->editions); // somebody holds it
+    return LIST_OWNER(node, struct edition, all);
+}
+
+void gateway_hold(struct gateway *g)
+{
+    g->edition->flights++;
+}
+
+void gateway_let_go(struct gateway *g, const struct config *config)
+{
+    struct edition *edition = edition_of(g, config);
+    CHECK(edition->flights > 0);
+    edition->flights--;
+}
+
+const struct trust *gateway_trust(const struct gateway *g, const struct config *config)
+{
+    return edition_of(g, config)->trust;
+}
+
+// Everything that depends on the config but lives longer.
+static void adopt_config(struct gateway *g, const struct gateway_update *update)
+{
+    g->edition = edition_open(update);
+    list_push_back(&g->editions, &g->edition->all);
+    g->config = update->config;
+    g->trust = update->trust;
+    uint32_t clients = clients_per_worker(g->config);
+    g->client_max = clients < g->flights.capacity ? clients : g->flights.capacity;
+    upstream_adopt(g->core, g->config);
+}
+
+// The same config again: only its listeners are new.
+static void adopt(struct gateway *g, const struct gateway_update *update)
+{
+    struct core *core = g->core;
+    if (update->config != g->config)
+        adopt_config(g, update);
+    for (uint32_t i = 0; i < update->opened_count; i++)
+        CHECK(core_listen_fd(core, update->opened[i].fd, update->opened[i].tag, client_accepted,
+                             g) == 0);
+    for (uint32_t i = 0; i < update->closed_count; i++)
+        core_listen_leave(core, update->closed[i], true);
+    if (update->adopted)
+        CHECK(sem_post(update->adopted) == 0);
 }
 
 // ------------------------------------------------------------------------------------------- turn
@@ -145,7 +237,7 @@ static void gauges(struct core *core, struct gateway *g)
     count_set(&m->cq_overflow, io->cq_overflow);
     count_set(&m->no_buffers, io->no_buffers);
     count_set(&m->sq_full, io->sq_full);
-    for (uint32_t i = 0; i < g->config->provider_count; i++) {
+    for (uint32_t i = 0; i < CONFIG_PROVIDERS_MAX; i++) {
         count_set(&m->provider[i].open, g->endpoint[i].open);
         count_set(&m->provider[i].idle, g->endpoint[i].idle_count);
         count_set(&m->provider[i].waiting, g->endpoint[i].waiting_count);
@@ -215,6 +307,7 @@ static void turn_end(struct core *core)
     if (core->now_ms >= g->gauges_ms + GAUGES_EVERY_MS || g->draining) {
         g->gauges_ms = core->now_ms;
         gauges(core, g);
+        editions_close_unused(g);
     }
     if (core->starved_count > 0 && buf_available(&core->receive) == 0)
         starving(core, g);
@@ -229,53 +322,49 @@ static void posted(struct core *core, uint32_t bits)
         gateway_drain(gateway_of(core));
     if (bits & GATEWAY_POST_ABORT)
         gateway_abort(gateway_of(core));
+    if (bits & GATEWAY_POST_CONFIG)
+        adopt(gateway_of(core), gateway_of(core)->update);
+    if (bits & GATEWAY_POST_RETIRE)
+        gateway_retire(gateway_of(core));
+    if (bits & GATEWAY_POST_PULSE)
+        atomic_store(&gateway_of(core)->pulse, true);
 }
 
 // ------------------------------------------------------------------------------------ open, close
 
-static int listen_all(struct gateway *g, char *error, size_t error_len)
+static void each_client(struct gateway *g, void (*act)(struct core *, struct client *))
 {
-    const struct config *config = g->config;
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        const struct config_address *address = &config->listener[i];
-        // There is no SO_REUSEPORT between sockets in the file system.
-        if (address->addr.any.sa_family == AF_UNIX && g->core->index > 0)
-            continue;
-        int result = core_listen(g->core, &address->addr.any, address->len, config->listen_backlog,
-                                 client_accepted, g);
-        if (result < 0) {
-            snprintf(
-                error, error_len, "cannot listen on %s: %s%s", address->text, strerror(-result),
-                result == -EADDRINUSE ? ": another program uses it; choose another --listen" : "");
-            return result;
-        }
+    for (struct list *next, *node = g->clients.next; node != &g->clients; node = next) {
+        next = node->next;
+        act(g->core, LIST_OWNER(node, struct client, all));
     }
-    return 0;
 }
 
-int gateway_open(struct gateway *g, struct core *core, const struct config *config,
-                 const struct trust *trust, char *error, size_t error_len)
+static void farewell(struct core *core, struct timer *timer)
+{
+    each_client(LIST_OWNER(timer, struct gateway, farewell), client_drain);
+}
+
+void gateway_open(struct gateway *g, struct core *core, const struct gateway_update *update)
 {
     memset(g, 0, sizeof *g);
     g->magic = GATEWAY_MAGIC;
     g->core = core;
-    g->config = config;
-    g->trust = trust;
-    g->client_max = clients_per_worker(config);
     core->owner = g;
     core->hooks.turn_end = turn_end;
     core->hooks.posted = posted;
+    list_init(&g->editions);
     list_init(&g->clients);
     list_init(&g->replays);
     timer_init(&g->relief, relieve);
+    timer_init(&g->farewell, farewell);
     for (int i = 0; i < CONFIG_PROVIDERS_MAX; i++) {
         list_init(&g->endpoint[i].idle);
         list_init(&g->endpoint[i].waiting);
     }
-    slab_open(&g->flights, "flights", sizeof(struct flight), g->client_max);
+    slab_open(&g->flights, "flights", sizeof(struct flight), clients_per_worker(update->config));
     prepare_overload(g);
-    prepare_models(g);
-    return listen_all(g, error, error_len);
+    adopt(g, update);
 }
 
 void gateway_close(struct gateway *g)
@@ -284,19 +373,14 @@ void gateway_close(struct gateway *g)
     CHECK(g->client_count == 0);
     CHECK(g->flights.used == 0);
     timer_cancel(&g->relief);
+    timer_cancel(&g->farewell);
     for (int i = 0; i < CONFIG_PROVIDERS_MAX; i++)
         tls_saved_free(g->endpoint[i].saved);
     slab_close(&g->flights);
-    heap_free(g->models);
+    editions_close_unused(g);
+    edition_close(g->edition);
+    CHECK(list_empty(&g->editions));
     g->magic = 0;
-}
-
-static void each_client(struct gateway *g, void (*act)(struct core *, struct client *))
-{
-    for (struct list *next, *node = g->clients.next; node != &g->clients; node = next) {
-        next = node->next;
-        act(g->core, LIST_OWNER(node, struct client, all));
-    }
 }
 
 void gateway_drain(struct gateway *g)
@@ -307,6 +391,19 @@ void gateway_drain(struct gateway *g)
     g->draining = true;
     core_listen_stop(g->core);
     each_client(g, client_drain);
+    stop_if_empty(g);
+}
+
+void gateway_retire(struct gateway *g)
+{
+    CHECK_MAGIC(g, GATEWAY_MAGIC);
+    if (g->draining)
+        return;
+    g->draining = g->retiring = true;
+    for (uint32_t tag = 0; tag < CORE_LISTENERS_MAX; tag++)
+        core_listen_leave(g->core, tag, false);
+    each_client(g, client_retire);
+    timer_set(&g->core->wheel, &g->farewell, g->core->now_ms + g->config->drain_timeout_ms / 2);
     stop_if_empty(g);
 }
 

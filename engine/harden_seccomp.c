@@ -157,6 +157,7 @@ static const struct call allowed[] = {
     {SYS_getrusage, ALWAYS},
     // what a start does and serving does not: the loader, limits, waiting for the child, and
     // hardening itself
+    {SYS_socketpair, WITH_EXEC},
     {SYS_execve, WITH_EXEC},
     {SYS_execveat, WITH_EXEC},
     {SYS_wait4, WITH_EXEC},

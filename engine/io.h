@@ -102,6 +102,8 @@ void io_random(struct io *io, void *bytes, size_t len);
 // Sockets. Descriptors, or -errno.
 int io_listen(struct io *io, const struct sockaddr *addr, socklen_t len, uint32_t backlog);
 int io_socket(struct io *io, int family);
+// A connection that waits in a listener's queue; -EAGAIN: none. For a listener that is given up.
+int io_accept_waiting(struct io *io, int fd);
 // Address of the peer of an accepted connection, as text without port; "unix" for local sockets.
 void io_peer(struct io *io, int fd, char *text, size_t len);
 

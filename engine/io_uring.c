@@ -315,6 +315,19 @@ int io_listen(struct io *io, const struct sockaddr *addr, socklen_t len, uint32_
     return fd;
 }
 
+int io_accept_waiting(struct io *io, int fd)
+{
+    struct pollfd waiting = {.fd = fd, .events = POLLIN};
+    if (poll(&waiting, 1, 0) <= 0 || !(waiting.revents & POLLIN))
+        return -EAGAIN;
+    // The descriptor may be shared with another process and stays as it is: somebody else may take
+    // the connection between the two calls, so only the call may not wait.
+    struct timeval soon = {.tv_usec = 1};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+    int taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    return taken < 0 ? -errno : taken;
+}
+
 int io_socket(struct io *io, int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);

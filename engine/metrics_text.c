@@ -283,7 +283,7 @@ static void print_providers(struct text *text, const struct config *config,
         struct label state = {row->state ? "state" : NULL, row->state};
         for (uint32_t p = 0; p < config->provider_count; p++)
             sample(text, name, (struct label){"provider", config->provider[p].name}, state,
-                   row_value(&sum->provider[p], row->offset));
+                   row_value(&sum->provider[config->provider[p].slot], row->offset));
     }
 }
 
@@ -497,7 +497,8 @@ static void json_providers(struct text *text, const struct config *config,
             char name[64];
             snprintf(name, sizeof name, "%s%s%s", row->name, row->state ? "_" : "",
                      row->state ? row->state : "");
-            json_number(text, name, row_value(&sum->provider[p], row->offset));
+            json_number(text, name,
+                        row_value(&sum->provider[config->provider[p].slot], row->offset));
         }
         json_close(text);
     }

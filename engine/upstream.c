@@ -15,7 +15,7 @@ static struct upstream *upstream_of(struct conn *conn)
 
 static struct endpoint *endpoint_of(struct core *core, const struct upstream *upstream)
 {
-    return &gateway_of(core)->endpoint[upstream->provider];
+    return &gateway_of(core)->endpoint[upstream->slot];
 }
 
 static void leave_pool(struct core *core, struct upstream *upstream)
@@ -77,13 +77,15 @@ static bool secure(struct core *core, struct upstream *upstream)
 {
     struct gateway *g = gateway_of(core);
     const struct flight *flight = upstream->flight;
-    const struct config_provider *provider = &flight->config->provider[flight->provider];
+    const struct config_provider *provider = flight_target(flight);
+    struct endpoint *endpoint = endpoint_of(core, upstream);
     if (!provider->tls || upstream->conn.tls)
         return true;
-    struct tls_context *context = g->trust->provider[flight->provider];
+    struct tls_context *context = gateway_trust(g, flight->config)->provider[flight->provider];
     CHECK(context != NULL);
+    bool known = upstream->generation == endpoint->generation;
     if (!conn_tls_client(core, &upstream->conn, context, provider->host,
-                         g->endpoint[flight->provider].saved))
+                         known ? endpoint->saved : NULL))
         return false;
     conn_receive(core, &upstream->conn, true);
     return true;
@@ -92,7 +94,7 @@ static bool secure(struct core *core, struct upstream *upstream)
 static void log_handshake(struct core *core, struct upstream *upstream)
 {
     const struct config *config = upstream->flight->config;
-    event_log(core, config, LOG_WARN, "provider %s: %s", config->provider[upstream->provider].name,
+    event_log(core, config, LOG_WARN, "provider %s: %s", flight_target(upstream->flight)->name,
               tls_error(upstream->conn.tls));
 }
 
@@ -196,8 +198,8 @@ static void lend(struct upstream *upstream, struct flight *flight)
 static bool dial(struct core *core, struct flight *flight)
 {
     struct gateway *g = gateway_of(core);
-    const struct config_provider *provider = &flight->config->provider[flight->provider];
-    struct endpoint *endpoint = &g->endpoint[flight->provider];
+    const struct config_provider *provider = flight_target(flight);
+    struct endpoint *endpoint = &g->endpoint[provider->slot];
     if (provider->address_count == 0)
         return false;
     const struct config_address *address =
@@ -213,47 +215,51 @@ static bool dial(struct core *core, struct flight *flight)
         return false;
     }
     upstream->state = UPSTREAM_DIALING;
-    upstream->provider = (uint16_t)flight->provider;
+    upstream->slot = provider->slot;
+    upstream->generation = provider->generation;
     list_init(&upstream->idle);
     lend(upstream, flight);
     endpoint->open++;
-    count(&g->metrics.provider[flight->provider].dials);
+    count(&g->metrics.provider[provider->slot].dials);
     conn_connect(core, &upstream->conn, &address->addr.any, address->len);
     return true;
 }
 
-static uint32_t open_max(const struct config *config, int provider)
+static uint32_t open_max(const struct flight *flight)
 {
-    uint32_t own = config->provider[provider].connections_max;
-    return own ? own : config->upstream_connections;
+    uint32_t own = flight_target(flight)->connections_max;
+    return own ? own : flight->config->upstream_connections;
 }
 
 enum upstream_take upstream_take(struct core *core, struct flight *flight, bool fresh)
 {
     struct gateway *g = gateway_of(core);
-    struct endpoint *endpoint = &g->endpoint[flight->provider];
-    struct list *node = fresh ? &endpoint->idle : endpoint->idle.next;
-    if (node != &endpoint->idle) {
+    const struct config_provider *provider = flight_target(flight);
+    struct endpoint *endpoint = &g->endpoint[provider->slot];
+    struct list *node = endpoint->idle.next;
+    if (!fresh && node != &endpoint->idle && provider->generation == endpoint->generation) {
         struct upstream *upstream = LIST_OWNER(node, struct upstream, idle);
         leave_pool(core, upstream);
         upstream->state = UPSTREAM_BUSY;
         lend(upstream, flight);
-        count(&g->metrics.provider[flight->provider].reused);
+        count(&g->metrics.provider[provider->slot].reused);
         return UPSTREAM_TAKEN;
     }
-    if (endpoint->open < open_max(flight->config, flight->provider))
+    if (endpoint->open < open_max(flight))
         return dial(core, flight) ? UPSTREAM_TAKE_DIALING : UPSTREAM_TAKE_FAILED;
     if (endpoint->waiting_count >= flight->config->pending_max)
         return UPSTREAM_TAKE_FAILED;
     list_push_back(&endpoint->waiting, &flight->waiting);
     endpoint->waiting_count++;
+    if (node != &endpoint->idle) // idle, but not for this flight: make room
+        drop_idle(core, LIST_OWNER(endpoint->idle.prev, struct upstream, idle));
     return UPSTREAM_TAKE_WAITING;
 }
 
 void upstream_unqueue(struct gateway *gateway, struct flight *flight)
 {
     list_remove(&flight->waiting);
-    gateway->endpoint[flight->provider].waiting_count--;
+    gateway->endpoint[flight_target(flight)->slot].waiting_count--;
 }
 
 // ---------------------------------------------------------------------------------------- release
@@ -271,6 +277,12 @@ void upstream_close(struct core *core, struct upstream *upstream)
     conn_close(core, &upstream->conn);
 }
 
+// A replay wants a connection nobody has used; a flight of another generation leads elsewhere.
+static bool may_carry(const struct upstream *upstream, const struct flight *flight)
+{
+    return !flight->replaying && flight_target(flight)->generation == upstream->generation;
+}
+
 void upstream_return(struct core *core, struct upstream *upstream, bool reusable)
 {
     struct gateway *g = gateway_of(core);
@@ -278,17 +290,16 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
     CHECK(!upstream->flight);
     bool quiet = upstream->conn.state == CONN_OPEN && !upstream->conn.ended &&
                  !conn_has_output(&upstream->conn) && !upstream->conn.send_armed;
-    if (!reusable || !quiet || g->draining) {
+    if (!reusable || !quiet || g->draining || upstream->generation != endpoint->generation) {
         upstream->state = UPSTREAM_GONE;
         conn_close(core, &upstream->conn);
         return;
     }
     upstream->reused = true;
     remember_session(core, upstream);
-    // A replay waits for a connection nobody has used: one place becomes free for it by closing
-    // this.
+    // Who waits may not use this one: one place becomes free for it by closing this.
     if (!list_empty(&endpoint->waiting) &&
-        LIST_OWNER(endpoint->waiting.next, struct flight, waiting)->replaying) {
+        !may_carry(upstream, LIST_OWNER(endpoint->waiting.next, struct flight, waiting))) {
         upstream->state = UPSTREAM_GONE;
         conn_close(core, &upstream->conn);
         return;
@@ -297,7 +308,7 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
     if (waiting) {
         upstream->state = UPSTREAM_BUSY;
         lend(upstream, waiting);
-        count(&g->metrics.provider[upstream->provider].reused);
+        count(&g->metrics.provider[upstream->slot].reused);
         flight_connected(core, waiting);
         return;
     }
@@ -313,13 +324,31 @@ void upstream_return(struct core *core, struct upstream *upstream, bool reusable
     conn_receive(core, &upstream->conn, true);
 }
 
+static void close_idle(struct core *core, struct endpoint *endpoint)
+{
+    while (!list_empty(&endpoint->idle))
+        drop_idle(core, LIST_OWNER(endpoint->idle.next, struct upstream, idle));
+}
+
 void upstream_close_idle(struct core *core)
 {
-    struct gateway *g = gateway_of(core);
-    for (uint32_t i = 0; i < g->config->provider_count; i++) {
-        struct endpoint *endpoint = &g->endpoint[i];
-        while (!list_empty(&endpoint->idle)) {
-            drop_idle(core, LIST_OWNER(endpoint->idle.next, struct upstream, idle));
-        }
+    for (uint32_t i = 0; i < CONFIG_PROVIDERS_MAX; i++)
+        close_idle(core, &gateway_of(core)->endpoint[i]);
+}
+
+void upstream_adopt(struct core *core, const struct config *config)
+{
+    uint32_t generation[CONFIG_PROVIDERS_MAX] = {0}; // 0: nobody's
+    for (uint32_t i = 0; i < config->provider_count; i++)
+        generation[config->provider[i].slot] = config->provider[i].generation;
+    for (uint32_t i = 0; i < CONFIG_PROVIDERS_MAX; i++) {
+        struct endpoint *endpoint = &gateway_of(core)->endpoint[i];
+        if (endpoint->generation == generation[i])
+            continue;
+        endpoint->generation = generation[i];
+        endpoint->next_address = 0;
+        tls_saved_free(endpoint->saved);
+        endpoint->saved = NULL;
+        close_idle(core, endpoint);
     }
 }

@@ -8,6 +8,10 @@
 //
 // It returns to the pool only at a message end, with no unread byte, when both sides keep alive and
 // the request was sent whole (invariant 10). Anything else closes it.
+//
+// Generations. A reload may change where a provider lives, or its key. Then its generation changes,
+// and a connection carries only flights of the generation it was dialed for: flights that began
+// before the reload go where they would have gone.
 #ifndef ENGINE_UPSTREAM_H
 #define ENGINE_UPSTREAM_H
 
@@ -19,11 +23,12 @@ struct flight;
 enum upstream_state { UPSTREAM_DIALING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_GONE };
 
 struct upstream {
-    struct conn conn; // first
-    uint8_t state;    // enum upstream_state
-    bool remembered;  // its TLS session was saved for the next one
-    bool reused;      // carried an exchange before this one
-    uint16_t provider;
+    struct conn conn;      // first
+    uint8_t state;         // enum upstream_state
+    bool remembered;       // its TLS session was saved for the next one
+    bool reused;           // carried an exchange before this one
+    uint16_t slot;         // the provider's, as in gateway->endpoint
+    uint32_t generation;   // the provider's when it was dialed
     struct flight *flight; // DIALING and BUSY
     struct list idle;
 };
@@ -53,5 +58,8 @@ void upstream_unqueue(struct gateway *gateway, struct flight *flight);
 
 // Close every idle connection (drain, abort).
 void upstream_close_idle(struct core *core);
+// A new config is in force: idle connections to where nobody goes any more are closed, and lent
+// ones will be when they come back.
+void upstream_adopt(struct core *core, const struct config *config);
 
 #endif

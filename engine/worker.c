@@ -6,10 +6,11 @@
 #include <stdio.h>
 
 #include "alloc/check.h"
+#include "proto/tls.h"
 
 static void pin(const struct worker *worker)
 {
-    int cpu = worker->config->cpu[worker->index];
+    int cpu = worker->update.config->cpu[worker->index];
     if (cpu < 0)
         return;
     cpu_set_t set;
@@ -19,27 +20,15 @@ static void pin(const struct worker *worker)
     (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
-// A listener could not be opened: take back the ones that could.
-static void worker_close_failed(struct worker *worker)
-{
-    gateway_abort(&worker->gateway);
-    core_run(&worker->core);
-    gateway_close(&worker->gateway);
-    core_close(&worker->core);
-}
-
 static bool worker_open(struct worker *worker)
 {
     struct core_config core;
-    gateway_core_config(&core, worker->config);
+    gateway_core_config(&core, worker->update.config);
     if (!core_open(&worker->core, &core, worker->error, sizeof worker->error))
         return false;
     worker->core.index = worker->index;
-    if (gateway_open(&worker->gateway, &worker->core, worker->config, worker->trust, worker->error,
-                     sizeof worker->error) == 0)
-        return true;
-    worker_close_failed(worker);
-    return false;
+    gateway_open(&worker->gateway, &worker->core, &worker->update);
+    return true;
 }
 
 static void *worker_main(void *argument)
@@ -55,6 +44,9 @@ static void *worker_main(void *argument)
     if (!running)
         return NULL;
     core_run(&worker->core);
+    tls_thread_stop();
+    atomic_store(&worker->ended, true);
+    tls_library_thread_stop();
     worker->stopped(worker->owner);
     return NULL;
 }

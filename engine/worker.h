@@ -13,18 +13,18 @@
 struct worker {
     struct core core;
     struct gateway gateway;
-    const struct config *config;
-    const struct trust *trust;
+    struct gateway_update update; // the first; for a reload the next
     uint32_t index;
     pthread_t thread;
     sem_t *opened;           // posted once the worker runs or has failed
     bool running;            // valid after `opened`
+    _Atomic bool ended;      // its loop is over
     void (*stopped)(void *); // called by the worker's thread as its last act
     void *owner;
     char error[256];
 };
 
-// Start the thread. worker->config, trust, index, opened, stopped and owner are set by the caller.
+// Start the thread. worker->update, index, opened, stopped and owner are set by the caller.
 bool worker_start(struct worker *worker);
 void worker_join(struct worker *worker);
 

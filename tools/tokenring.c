@@ -75,13 +75,15 @@ static struct config *load(int argc, char **argv, bool no_network)
     return config;
 }
 
-static int serve(int argc, char **argv)
+static int serve(int argc, char **argv, char **program_argv)
 {
     raise_fd_limit();
     struct config *config = load(argc, argv, false);
     if (!config)
         return EXIT_USAGE;
-    int status = control_run(config);
+    struct control_start start = {
+        .config = config, .argc = argc, .argv = argv, .program_argv = program_argv};
+    int status = control_run(&start);
     config_free(config);
     return status;
 }
@@ -193,13 +195,14 @@ int main(int argc, char **argv)
             return EXIT_OK;
         }
     }
+    char **program_argv = argv;
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : "serve";
     if (argc > 1 && argv[1][0] != '-') {
         argv++;
         argc--;
     }
     if (strcmp(command, "serve") == 0)
-        return serve(argc, argv);
+        return serve(argc, argv, program_argv);
     if (strcmp(command, "check") == 0)
         return check(argc, argv);
     if (strcmp(command, "route") == 0)

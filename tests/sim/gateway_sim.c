@@ -366,6 +366,20 @@ static bool any_starved(void)
     return false;
 }
 
+// What control does for a worker: open its sockets, and tell it of them.
+static void gateway_make(uint32_t number)
+{
+    struct core *core = &world.core[number];
+    struct gateway_update update = {.config = world.config, .trust = &plaintext};
+    for (uint32_t i = 0; i < world.config->listener_count; i++) {
+        const struct config_address *address = &world.config->listener[i];
+        update.opened[update.opened_count].tag = i;
+        update.opened[update.opened_count++].fd =
+            io_listen(core->io, &address->addr.any, address->len, world.config->listen_backlog);
+    }
+    gateway_open(&world.gateway[number], core, &update);
+}
+
 static void core_make(uint32_t number, struct dice *dice)
 {
     struct core *core = &world.core[number];
@@ -379,8 +393,7 @@ static void core_make(uint32_t number, struct dice *dice)
     config.seed = dice_next(dice);
     CHECK(core_open(core, &config, error, sizeof error));
     core->log.fd = SIM_LOG_FD + (int)number;
-    CHECK(gateway_open(&world.gateway[number], core, world.config, &plaintext, error,
-                       sizeof error) == 0);
+    gateway_make(number);
     sim_core_add(core);
 }
 

@@ -215,6 +215,13 @@ int io_listen(struct io *io, const struct sockaddr *addr, socklen_t len, uint32_
     return descriptor->fd;
 }
 
+// What waits is handed over by the armed accept before its cancellation ends.
+int io_accept_waiting(struct io *io, int fd)
+{
+    descriptor_find(io, fd, "io_accept_waiting");
+    return -EAGAIN;
+}
+
 int io_socket(struct io *io, int family)
 {
     if (dice_chance(sim_dice(), sim_knobs()->socket_fails)) {

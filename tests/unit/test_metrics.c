@@ -24,7 +24,8 @@ static struct metrics *const cores[CORES] = {&core[0], &core[1]};
 
 static void add_provider(const char *name)
 {
-    struct config_provider *provider = &config.provider[config.provider_count++];
+    struct config_provider *provider = &config.provider[config.provider_count];
+    provider->slot = (uint16_t)config.provider_count++;
     snprintf(provider->name, sizeof provider->name, "%s", name);
 }
 
