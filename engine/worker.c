@@ -46,7 +46,6 @@ static void *worker_main(void *argument)
     core_run(&worker->core);
     tls_thread_stop();
     atomic_store(&worker->ended, true);
-    tls_library_thread_stop();
     worker->stopped(worker->owner);
     return NULL;
 }
