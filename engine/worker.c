@@ -44,7 +44,7 @@ static void *worker_main(void *argument)
     if (!running)
         return NULL;
     core_run(&worker->core);
-    tls_thread_stop();
+    tls_library_thread_stop();
     atomic_store(&worker->ended, true);
     worker->stopped(worker->owner);
     return NULL;

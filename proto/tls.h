@@ -77,8 +77,6 @@ enum {
 // Before the first thread that uses TLS starts; and after the last one is over.
 void tls_library_start(void);
 void tls_library_stop(void);
-// By every other thread that used TLS, as its last act: wolfSSL keeps tables of points per thread.
-void tls_thread_stop(void);
 
 // The last thing a thread that used TLS does (Debian's wolfSSL keeps a cache for each).
 void tls_library_thread_stop(void);

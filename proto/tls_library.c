@@ -99,13 +99,6 @@ void tls_library_stop(void)
     CHECK(wolfSSL_Cleanup() == WOLFSSL_SUCCESS);
 }
 
-void tls_thread_stop(void)
-{
-#ifdef FP_ECC
-    wc_ecc_fp_free();
-#endif
-}
-
 bool tls_library_is_fast(void)
 {
 #if defined(USE_INTEL_SPEEDUP) || defined(WOLFSSL_ARMASM)
