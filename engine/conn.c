@@ -358,7 +358,8 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
     }
     // A multishot receive may end with bytes; its cancellation then finds nothing.
     conn->receive_stopping = conn->receive_stopping && conn->receive_armed;
-    conn->receive_wanted = conn->receive_multishot && conn->receive_wanted;
+    bool wanted = conn->receive_wanted;
+    conn->receive_wanted = conn->receive_multishot && wanted;
     conn->woken = false;
     conn->moved_ms = core->now_ms;
     if (conn->state == CONN_LINGERING) {
@@ -367,7 +368,7 @@ static void receive_event(struct core *core, struct conn *conn, const struct io_
         return;
     }
     if (conn->tls)
-        conn_tls_received(core, conn, buf, (uint32_t)event->result);
+        conn_tls_received(core, conn, buf, (uint32_t)event->result, wanted);
     else
         conn->ops->received(core, conn, buf, (uint32_t)event->result);
     // The kernel may end a multishot receive behind any of its results.

@@ -152,7 +152,8 @@ void conn_output_advance(struct core *core, struct conn *conn, uint32_t bytes);
 void conn_send_bytes(struct core *core, struct conn *conn, const void *bytes, size_t len);
 void conn_dirty(struct core *core, struct conn *conn);
 void conn_receive_ended(struct core *core, struct conn *conn, int error);
-void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len);
+void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len,
+                       bool wanted);
 void conn_tls_send(struct core *core, struct conn *conn);
 void conn_tls_sent(struct core *core, struct conn *conn, uint32_t bytes);
 int conn_tls_ended(struct core *core, struct conn *conn, int error);

@@ -181,7 +181,8 @@ static bool step(struct core *core, struct conn *conn, const uint8_t **in, size_
     return moved.result == TLS_ROOM && conn->state == CONN_OPEN;
 }
 
-void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len)
+void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, uint32_t len,
+                       bool wanted)
 {
     const uint8_t *in = buf->bytes;
     size_t left = len;
@@ -193,8 +194,8 @@ void conn_tls_received(struct core *core, struct conn *conn, struct buf *buf, ui
         return;
     note_waiting(core, conn);
     // Part of a record: the owner heard nothing, so it cannot ask for more.
-    if (!delivered)
-        conn_receive(core, conn, conn->receive_multishot);
+    if (!delivered && wanted)
+        conn_receive(core, conn, conn->receive_next);
 }
 
 // The transport ended. Without close_notify that may be an attack on the end of a message: an

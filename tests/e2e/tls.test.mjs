@@ -357,20 +357,6 @@ for (const side of SIDES) {
     });
 }
 
-// Requests that wait for a handshake hold receive buffers, and the handshake needs some.
-test('TLS with the provider: 120 requests of 200 kB at once, as it comes out of the box, are all answered', { seconds: 40 }, async (t) => {
-    const body = chat('m', { pad: 'x'.repeat(200000) });
-    const { gateway } = await pairOver(t, 'the provider', answering((got) => response(200, {}, String(got.body.length))), { args: ['-w', '1'] });
-    await Promise.all(Array.from({ length: 120 }, async () => {
-        const wire = await gateway.open();
-        await wire.send(post({}, body));
-        const got = await wire.response();
-        assert.equal(got.status, 200, `${got.head.text}${got.body}`);
-        assert.equal(got.body.toString(), String(body.length));
-        wire.close();
-    }));
-});
-
 // ---------------------------------------------------------------- clients
 
 test('clients: TLS 1.2 and TLS 1.3, HTTP/1.1 by ALPN, on keys of both kinds; TLS 1.1 is refused', async (t) => {
