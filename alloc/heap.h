@@ -4,9 +4,9 @@
 //
 // Everything of the program that lives on the heap comes through here, and nothing on the serving
 // path does: pools, slabs and rings take their memory when they are made, and config when it is
-// loaded. To prove it, the door counts: heap_lock_down() is called when start is over, and
-// heap_calls() says how often anybody came since. Cold work after start (a reload) counts too, so a
-// test compares the number before and after a stretch of pure serving.
+// loaded. The door counts, so that a test can compare heap_calls() before and after a stretch of
+// pure serving; none does yet (docs/INVARIANTS.md, law 14). TLS sessions and cold work (a reload, an
+// admin page) come through here too.
 //
 // The allocator behind the door is jemalloc wherever it is linked: Debian's libjemalloc takes the
 // place of malloc and its kin at link time, so plain calloc, realloc and free below are jemalloc's,
@@ -34,7 +34,7 @@ __attribute__((malloc, warn_unused_result, returns_nonnull)) char *heap_copy(con
 __attribute__((malloc, warn_unused_result, returns_nonnull, format(printf, 1, 2))) char *
 heap_format(const char *format, ...);
 
-// Start is over: count from zero. May be called again.
+// Count from zero.
 void heap_lock_down(void);
 
 // How often memory was taken, resized or given back since the last heap_lock_down(), or since the

@@ -109,7 +109,7 @@ void config_option_env(const struct config_option *option, char *name, size_t na
 bool config_fail(struct config_reader *reader, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void config_blame(struct config_reader *reader, const char *flag); // whoever set it last
-void config_provider_free(struct config_provider *provider); // what it owns
+void config_provider_free(struct config_provider *provider);       // what it owns
 
 const char *config_nearest(const char *name, const char *const *names, size_t count);
 

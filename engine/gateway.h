@@ -106,7 +106,7 @@ struct gateway {
     struct list replays; // flights that keep their request for a replay, oldest first
     uint32_t client_count, client_max;
     uint64_t flight_serial; // of the last flight
-    uint32_t peek_held; // receive buffers held by requests that are not routed yet
+    uint32_t peek_held;     // receive buffers held by requests that are not routed yet
     bool draining, aborting, retiring;
     struct timer farewell; // retiring: idle clients have had their time
     uint64_t starved_ms;   // since when receives wait and no buffer is left; 0: they do not

@@ -137,8 +137,7 @@ void args_address_text(const struct args_address *address, char *text, size_t le
         inet_ntop(AF_INET6, &address->addr.v6.sin6_addr, host, sizeof host);
         snprintf(text, len, "[%s]:%u", host, ntohs(address->addr.v6.sin6_port));
         break;
-    default:
-        snprintf(text, len, "unix:%s", address->addr.local.sun_path);
+    default: snprintf(text, len, "unix:%s", address->addr.local.sun_path);
     }
 }
 

@@ -61,10 +61,10 @@ struct args {
     const char *about;    // a sentence or two for --help
     const char *notes;    // printed after the options; may be NULL
     const struct args_option *options;
-    size_t option_count;  // at most ARGS_OPTIONS_MAX
-    const char **words;   // room for word_max operands; they point into argv
+    size_t option_count; // at most ARGS_OPTIONS_MAX
+    const char **words;  // room for word_max operands; they point into argv
     size_t word_max;
-    size_t word_count;    // operands found
+    size_t word_count; // operands found
 };
 
 enum args_result { ARGS_RUN, ARGS_HELP, ARGS_VERSION, ARGS_BAD = -1 };

@@ -12,7 +12,7 @@
 #include "proto/span.h"
 
 struct inbox {
-    struct buf *buf; // NULL: empty
+    struct buf *buf;  // NULL: empty
     uint32_t at, len; // unread: [at, len)
 };
 

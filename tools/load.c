@@ -273,7 +273,8 @@ static int load_run(struct load_settings *settings)
 {
     static struct start starts[LOAD_THREADS_MAX];
     static struct load_results results;
-    struct load load = {.settings = settings, .lock = PTHREAD_MUTEX_INITIALIZER,
+    struct load load = {.settings = settings,
+                        .lock = PTHREAD_MUTEX_INITIALIZER,
                         .changed = PTHREAD_COND_INITIALIZER};
     struct load_report report = {.settings = settings, .results = &results};
     load.threads = heap_alloc(settings->threads * sizeof *load.threads);
@@ -443,11 +444,14 @@ static const struct args_option table[] = {
 int main(int argc, char **argv)
 {
     const char *url;
-    struct args args = {.program = "tokenring-load", .synopsis = "[options] URL",
+    struct args args = {.program = "tokenring-load",
+                        .synopsis = "[options] URL",
                         .about = "Sends requests to an LLM endpoint and measures the answers.",
                         .notes = "Exit status: 0 all requests succeeded, 1 some failed, 2 usage.",
-                        .options = table, .option_count = sizeof table / sizeof *table,
-                        .words = &url, .word_max = 1};
+                        .options = table,
+                        .option_count = sizeof table / sizeof *table,
+                        .words = &url,
+                        .word_max = 1};
     char error[ARGS_ERROR_MAX];
     int status;
     if (!args_start(&args, argc, argv, &status))

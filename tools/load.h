@@ -34,7 +34,7 @@ enum {
 
 // X(id, name)
 #define LOAD_ERRORS(X)                                                                             \
-    X(CONNECT, "connect")       /* the connection was refused or timed out */                      \
+    X(CONNECT, "connect") /* the connection was refused or timed out */                            \
     X(STATUS_4XX, "status_4xx")                                                                    \
     X(STATUS_5XX, "status_5xx")                                                                    \
     X(STATUS_OTHER, "status_other")                                                                \
@@ -120,7 +120,7 @@ struct load_thread {
     struct list calls;   // all connections
     struct list idle;    // those that wait for a request
     struct timer tick;
-    uint64_t counter;    // makes nonces
+    uint64_t counter; // makes nonces
     struct load_counters counters;
     struct load_results results;
 };

@@ -22,24 +22,24 @@ enum { CHECK_START_MAX = 48 };
 
 struct check {
     bool verify, stream;
-    bool line_start;  // the byte before was a line feed
-    bool has_bytes;   // the event under way is not empty
-    bool first_line;  // of the event
-    bool terminal;    // the last event was seen
-    bool filling;     // filler has begun, so no further token may come (whole replies)
-    uint8_t state;    // see load_check.c
-    uint8_t match;    // bytes of `"tok` matched
+    bool line_start; // the byte before was a line feed
+    bool has_bytes;  // the event under way is not empty
+    bool first_line; // of the event
+    bool terminal;   // the last event was seen
+    bool filling;    // filler has begun, so no further token may come (whole replies)
+    uint8_t state;   // see load_check.c
+    uint8_t match;   // bytes of `"tok` matched
     uint8_t start_len;
     uint32_t filler_at;
-    uint64_t events;  // complete ones
-    uint64_t tokens;  // in order so far
-    uint64_t expected; // UINT64_MAX: not known
-    uint64_t number;  // of the token under way
+    uint64_t events;                  // complete ones
+    uint64_t tokens;                  // in order so far
+    uint64_t expected;                // UINT64_MAX: not known
+    uint64_t number;                  // of the token under way
     uint64_t hash, len;               // of the part under way
     uint64_t prefix_hash, prefix_len; // of the event under way
     uint64_t first_prefix_hash, first_prefix_len, first_suffix_hash, first_suffix_len;
-    const char *wrong; // NULL: nothing found yet
-    struct json json;  // whole replies
+    const char *wrong;           // NULL: nothing found yet
+    struct json json;            // whole replies
     char start[CHECK_START_MAX]; // how the event's first line begins
 };
 

@@ -170,8 +170,7 @@ void load_report_table(const struct load_report *report)
            per((double)results->bytes / 1e6, took));
     if (results->events)
         printf("  chunks       %llu   %.1f/s   %.2f an arrival\n",
-               (unsigned long long)results->events,
-               per((double)results->events, took),
+               (unsigned long long)results->events, per((double)results->events, took),
                per((double)results->events, (double)results->arrivals));
     table_latencies(report);
     table_cpu(report);

@@ -10,8 +10,8 @@
 #include "tools/load.h"
 
 enum {
-    TICK_FAST_MS = 2,   // while connections ramp up, or after a refusal
-    TICK_SLOW_MS = 100, // otherwise: only the end of the run is waited for
+    TICK_FAST_MS = 2,         // while connections ramp up, or after a refusal
+    TICK_SLOW_MS = 100,       // otherwise: only the end of the run is waited for
     PACE_STEP_NS = 50 * 1000, // requests closer together than this are woken for together
 };
 

@@ -202,8 +202,8 @@ static int serve(struct mock *mock, struct options *options)
     int status = 0;
     for (; started < mock->worker_count && status == 0; started++) {
         struct thread *thread = &threads[started];
-        *thread = (struct thread){.worker = &mock->workers[started], .options = options,
-                                  .lock = &lock, .ready = &ready};
+        *thread = (struct thread){
+            .worker = &mock->workers[started], .options = options, .lock = &lock, .ready = &ready};
         CHECK(pthread_create(&thread->thread, NULL, worker_main, thread) == 0);
         pthread_mutex_lock(&lock);
         while (!thread->started)
@@ -278,7 +278,8 @@ int main(int argc, char **argv)
 {
     struct options options = {.buffers = 1024};
     struct mock mock = {.settings = {.chunks = 16, .status = 200, .idle_ms = 600 * 1000},
-                        .connections_max = connections_default(), .worker_count = 1};
+                        .connections_max = connections_default(),
+                        .worker_count = 1};
     struct mock_settings *set = &mock.settings;
     const struct args_option table[] = {
         {"listen", 'l', "ADDR:PORT", ARGS_EACH, &options, 0, 0,
@@ -305,10 +306,12 @@ int main(int argc, char **argv)
          "TCP congestion control (the kernel's default)"},
         {"quiet", 'q', NULL, ARGS_SWITCH, &options.quiet, 0, 0, "do not say where it listens"},
     };
-    struct args args = {.program = "tokenring-mock", .synopsis = "[options]",
+    struct args args = {.program = "tokenring-mock",
+                        .synopsis = "[options]",
                         .about = "A scripted provider: answers OpenAI and Anthropic requests as "
                                  "told.",
-                        .notes = notes, .options = table,
+                        .notes = notes,
+                        .options = table,
                         .option_count = sizeof table / sizeof *table};
     int status;
     if (!args_start(&args, argc, argv, &status))

@@ -83,16 +83,16 @@ struct answer {
     struct ask ask;
     uint16_t path_model_len;
     uint8_t path_model[ANSWER_PATH_MAX]; // API_MODEL: which, ready to stand in a JSON string
-    uint64_t body_bytes; // of the request
-    uint32_t body_crc;   // of the request, API_FILES only
-    uint64_t serial;     // makes ids
-    uint64_t created;    // seconds since 1970
-    bool anthropic;      // speaks Anthropic's dialect
+    uint64_t body_bytes;                 // of the request
+    uint32_t body_crc;                   // of the request, API_FILES only
+    uint64_t serial;                     // makes ids
+    uint64_t created;                    // seconds since 1970
+    bool anthropic;                      // speaks Anthropic's dialect
     bool is_stream;
-    bool chunked; // a stream, but for HTTP/1.0: there it ends with the connection
+    bool chunked;   // a stream, but for HTTP/1.0: there it ends with the connection
     bool json_body; // the request's body is JSON: it is scanned
     uint16_t status;
-    uint64_t calls; // tool calls in the answer, 0: text
+    uint64_t calls;               // tool calls in the answer, 0: text
     char error[ANSWER_ERROR_MAX]; // message, when status is an error
     const char *error_code;       // "code" of OpenAI's errors; NULL: null
     const char *allow;            // 405: what would be allowed
@@ -105,7 +105,7 @@ struct answer {
     uint64_t fill;   // filler bytes in the step being rendered
     // where it is
     bool head_sent;
-    bool waits_output;   // go on when the kernel has taken something
+    bool waits_output; // go on when the kernel has taken something
     uint64_t head_due_ms, first_due_ms, piece_due_ms;
     uint64_t step, offset; // the next byte to leave
     uint64_t event_length; // of that step

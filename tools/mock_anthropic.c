@@ -46,8 +46,8 @@ static void render_usage(struct sink *sink, const struct answer *answer, uint64_
 static void message_calls(struct sink *sink, struct answer *answer)
 {
     for (uint64_t block = 0; block < answer->calls; block++) {
-        sink_text(sink, block ? ",{\"type\":\"tool_use\",\"id\":\""
-                              : "{\"type\":\"tool_use\",\"id\":\"");
+        sink_text(sink,
+                  block ? ",{\"type\":\"tool_use\",\"id\":\"" : "{\"type\":\"tool_use\",\"id\":\"");
         render_block_id(sink, answer, block);
         sink_text(sink, "\",\"name\":\"");
         render_tool(sink, answer);
@@ -227,7 +227,8 @@ void anthropic_settle(struct answer *answer)
     answer_plan(answer, (struct plan){.head = MESSAGE_HEAD,
                                       .blocks = answer->calls ? answer->calls : 1,
                                       .open = answer->calls > 1 ? 1 : 2,
-                                      .pieces = answer->script.chunks, .close = 1,
+                                      .pieces = answer->script.chunks,
+                                      .close = 1,
                                       .tail = MESSAGE_TAIL});
     answer->render = message_event;
     answer->render_piece = block_delta;

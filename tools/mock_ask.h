@@ -13,19 +13,19 @@ enum { ASK_MODEL_MAX = 255, ASK_TOOL_MAX = 64, ASK_WORD_MAX = 256 };
 
 struct ask {
     struct json json;
-    uint64_t fed;        // bytes of body so far
-    int8_t result;       // enum json_token, JSON_MORE while all is well
-    uint8_t key;         // the top-level member under way
-    bool naming;         // the next string is a tool's name
-    bool in_function;    // inside tools[].function
+    uint64_t fed;     // bytes of body so far
+    int8_t result;    // enum json_token, JSON_MORE while all is well
+    uint8_t key;      // the top-level member under way
+    bool naming;      // the next string is a tool's name
+    bool in_function; // inside tools[].function
     bool is_object;
-    bool stream;         // "stream": true
-    bool include_usage;  // "stream_options": {"include_usage": true}
-    bool base64;         // "encoding_format": "base64"
-    bool tools;          // "tools" holds at least one
-    bool tool_choice;    // "tool_choice" is there and is not "none"
+    bool stream;        // "stream": true
+    bool include_usage; // "stream_options": {"include_usage": true}
+    bool base64;        // "encoding_format": "base64"
+    bool tools;         // "tools" holds at least one
+    bool tool_choice;   // "tool_choice" is there and is not "none"
     uint16_t model_len, tool_len, word_len;
-    uint32_t inputs;     // elements of "messages" or "input"; a string is one
+    uint32_t inputs; // elements of "messages" or "input"; a string is one
     uint64_t dimensions;
     uint8_t model[ASK_MODEL_MAX];
     uint8_t tool[ASK_TOOL_MAX]; // the first tool's name

@@ -18,8 +18,8 @@
 #include "tools/mock_answer.h"
 
 enum {
-    REQUEST_MS = 60 * 1000,      // between two bytes of a request
-    STUCK_MS = 10 * 60 * 1000,   // an answer of which nothing is taken
+    REQUEST_MS = 60 * 1000,    // between two bytes of a request
+    STUCK_MS = 10 * 60 * 1000, // an answer of which nothing is taken
 };
 
 enum client_state { CLIENT_HEAD, CLIENT_BODY, CLIENT_ANSWER, CLIENT_LEAVING };
@@ -28,14 +28,14 @@ struct client {
     struct conn conn; // first
     struct list node; // in worker->clients
     enum client_state state;
-    bool close;            // after this answer
-    bool blank_skipped;    // one empty line before the request line
+    bool close;         // after this answer
+    bool blank_skipped; // one empty line before the request line
     struct timer pace;
     struct inbox in;
-    size_t head_from;      // h1_head_complete looked this far
+    size_t head_from; // h1_head_complete looked this far
     struct framing framing;
-    uint64_t body_left;    // FRAMING_LENGTH
-    struct chunk chunk;    // FRAMING_CHUNKED
+    uint64_t body_left; // FRAMING_LENGTH
+    struct chunk chunk; // FRAMING_CHUNKED
     struct answer answer;
 };
 
@@ -156,9 +156,8 @@ static bool read_head(struct core *core, struct client *client)
 static uint32_t crc32_add(uint32_t crc, const uint8_t *bytes, size_t len)
 {
     static const uint32_t table[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac,
-        0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
         0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
     };
     crc = ~crc;
@@ -198,8 +197,8 @@ static bool body_chunk(struct core *core, struct client *client)
 // True when the body is complete.
 static bool read_body(struct core *core, struct client *client)
 {
-    if (client->framing.kind == FRAMING_NONE || (client->framing.kind == FRAMING_LENGTH &&
-                                                 client->body_left == 0))
+    if (client->framing.kind == FRAMING_NONE ||
+        (client->framing.kind == FRAMING_LENGTH && client->body_left == 0))
         return true;
     if (inbox_empty(&client->in))
         return false;

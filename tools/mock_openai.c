@@ -280,8 +280,10 @@ static void embeddings_whole(struct sink *sink, struct answer *answer, uint64_t 
     uint64_t dimensions = answer->ask.dimensions ? answer->ask.dimensions : DIMENSIONS_DEFAULT;
     sink_text(sink, "{\"object\":\"list\",\"data\":[");
     for (uint64_t i = 0; i < answer->ask.inputs; i++) {
-        member_number(sink, i ? ",{\"object\":\"embedding\",\"index\":"
-                              : "{\"object\":\"embedding\",\"index\":", i);
+        member_number(sink,
+                      i ? ",{\"object\":\"embedding\",\"index\":"
+                        : "{\"object\":\"embedding\",\"index\":",
+                      i);
         sink_text(sink, ",\"embedding\":");
         if (answer->ask.base64)
             embedding_base64(sink, i, dimensions);
@@ -378,8 +380,11 @@ static void chat_settle(struct answer *answer)
     uint64_t chunks = answer->script.chunks, tail = answer->ask.include_usage ? 3 : 2;
     bool calls = answer->calls > 0;
     answer->is_stream = answer->ask.stream;
-    answer_plan(answer, (struct plan){.head = 1, .blocks = calls ? answer->calls : 1, .open = calls,
-                                      .pieces = chunks, .tail = tail});
+    answer_plan(answer, (struct plan){.head = 1,
+                                      .blocks = calls ? answer->calls : 1,
+                                      .open = calls,
+                                      .pieces = chunks,
+                                      .tail = tail});
     answer->render = chat_event;
     answer->render_piece = chat_piece;
     if (!answer->is_stream)
@@ -389,7 +394,8 @@ static void chat_settle(struct answer *answer)
 static void completion_settle(struct answer *answer)
 {
     answer->is_stream = answer->ask.stream;
-    answer_plan(answer, (struct plan){.blocks = 1, .pieces = answer->script.chunks,
+    answer_plan(answer, (struct plan){.blocks = 1,
+                                      .pieces = answer->script.chunks,
                                       .tail = answer->ask.include_usage ? 3 : 2});
     answer->render = completion_event;
     answer->render_piece = completion_piece;

@@ -34,8 +34,8 @@ static void piece_push(struct core *core, struct out *out)
 {
     if (out->used == out->from)
         return;
-    bool pushed = conn_push(core, out->conn, out->buf, out->buf->bytes + out->from,
-                            out->used - out->from);
+    bool pushed =
+        conn_push(core, out->conn, out->buf, out->buf->bytes + out->from, out->used - out->from);
     CHECK(pushed); // out_room said so
     out->from = out->used;
 }

@@ -24,9 +24,9 @@
 #include "proto/span.h"
 
 struct out {
-    struct buf *buf; // being filled; NULL: none yet
-    uint32_t used;   // bytes of it that are written
-    uint32_t from;   // where the piece under way begins
+    struct buf *buf;  // being filled; NULL: none yet
+    uint32_t used;    // bytes of it that are written
+    uint32_t from;    // where the piece under way begins
     uint32_t pending; // bytes written since out_begin
     struct conn *conn;
 };
@@ -43,10 +43,10 @@ void out_close(struct out *out);
 
 struct sink {
     struct core *core;
-    struct out *out;           // NULL: count only
-    uint64_t at;               // bytes that passed the inner window
-    uint64_t from, to;         // outer window
-    uint64_t inner_at;         // bytes since sink_inner
+    struct out *out;               // NULL: count only
+    uint64_t at;                   // bytes that passed the inner window
+    uint64_t from, to;             // outer window
+    uint64_t inner_at;             // bytes since sink_inner
     uint64_t inner_from, inner_to; // inner window
 };
 

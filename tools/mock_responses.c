@@ -128,8 +128,10 @@ static void render_where(struct sink *sink, const struct answer *answer, uint64_
 static void event_delta(struct sink *sink, struct answer *answer, uint64_t step)
 {
     struct place place = answer_place(answer, step);
-    event_begin(sink, answer->calls ? "response.function_call_arguments.delta"
-                                    : "response.output_text.delta", step);
+    event_begin(sink,
+                answer->calls ? "response.function_call_arguments.delta"
+                              : "response.output_text.delta",
+                step);
     render_where(sink, answer, place.block);
     sink_text(sink, ",\"delta\":\"");
     if (answer->calls && place.index == 0)
@@ -157,8 +159,9 @@ static void event_part(struct sink *sink, struct answer *answer, const char *typ
 static void event_text_done(struct sink *sink, struct answer *answer, uint64_t step)
 {
     uint64_t block = answer_place(answer, step).block;
-    event_begin(sink, answer->calls ? "response.function_call_arguments.done"
-                                    : "response.output_text.done", step);
+    event_begin(
+        sink, answer->calls ? "response.function_call_arguments.done" : "response.output_text.done",
+        step);
     render_where(sink, answer, block);
     sink_text(sink, answer->calls ? ",\"arguments\":\"{\\\"text\\\":\\\"" : ",\"text\":\"");
     render_text(sink, answer, block);
@@ -180,8 +183,8 @@ static void response_event(struct sink *sink, struct answer *answer, uint64_t st
     struct place place = answer_place(answer, step);
     switch (place.part) {
     case PART_HEAD:
-        event_response(sink, answer,
-                       place.index == 0 ? "response.created" : "response.in_progress", step, false);
+        event_response(sink, answer, place.index == 0 ? "response.created" : "response.in_progress",
+                       step, false);
         break;
     case PART_OPEN:
         if (place.index == 0)
@@ -199,9 +202,12 @@ void responses_settle(struct answer *answer)
 {
     bool calls = answer->calls > 0;
     answer->is_stream = answer->ask.stream;
-    answer_plan(answer, (struct plan){.head = 2, .blocks = calls ? answer->calls : 1,
-                                      .open = calls ? 1 : 2, .pieces = answer->script.chunks,
-                                      .close = calls ? 2 : 3, .tail = 1});
+    answer_plan(answer, (struct plan){.head = 2,
+                                      .blocks = calls ? answer->calls : 1,
+                                      .open = calls ? 1 : 2,
+                                      .pieces = answer->script.chunks,
+                                      .close = calls ? 2 : 3,
+                                      .tail = 1});
     answer->render = response_event;
     answer->render_piece = event_delta;
     if (!answer->is_stream)

@@ -14,14 +14,10 @@ struct route {
 };
 
 static const struct route routes[] = {
-    {"/chat/completions", API_CHAT, "POST"},
-    {"/completions", API_COMPLETIONS, "POST"},
-    {"/embeddings", API_EMBEDDINGS, "POST"},
-    {"/responses", API_RESPONSES, "POST"},
-    {"/messages", API_MESSAGES, "POST"},
-    {"/messages/count_tokens", API_COUNT_TOKENS, "POST"},
-    {"/files", API_FILES, "POST"},
-    {"/models", API_MODELS, "GET, HEAD"},
+    {"/chat/completions", API_CHAT, "POST"}, {"/completions", API_COMPLETIONS, "POST"},
+    {"/embeddings", API_EMBEDDINGS, "POST"}, {"/responses", API_RESPONSES, "POST"},
+    {"/messages", API_MESSAGES, "POST"},     {"/messages/count_tokens", API_COUNT_TOKENS, "POST"},
+    {"/files", API_FILES, "POST"},           {"/models", API_MODELS, "GET, HEAD"},
     {"/mock/stats", API_STATS, "GET, HEAD"},
 };
 static const struct route model_route = {"/models/", API_MODEL, "GET, HEAD"};

@@ -33,16 +33,21 @@ static const struct args_option options[] = {
     {"rate", 'r', "N", ARGS_DECIMAL, &decimal, 1, 10, "a decimal number"},
     {"on", 'o', NULL, ARGS_SWITCH, &on, 0, 0, "a switch"},
     {"other", 'p', NULL, ARGS_SWITCH, &other, 0, 0, "another switch"},
-    {"text", 't', "TEXT", ARGS_TEXT, &text, 0, 0, "some text that is long enough to be broken over "
+    {"text", 't', "TEXT", ARGS_TEXT, &text, 0, 0,
+     "some text that is long enough to be broken over "
      "two lines of the help, since the room to the right of the options is limited"},
     {"each", 'e', "VALUE", ARGS_EACH, &each_count, 0, 0, "repeatable", each_value},
     {"a-name-that-is-much-longer", 0, "VALUE", ARGS_TEXT, &text, 0, 0, "begins on its own line"},
 };
 
 static const char *words[2];
-static struct args args = {.program = "test", .synopsis = "[options] WORD", .about = "For tests.",
-                           .options = options, .option_count = sizeof options / sizeof *options,
-                           .words = words, .word_max = 2};
+static struct args args = {.program = "test",
+                           .synopsis = "[options] WORD",
+                           .about = "For tests.",
+                           .options = options,
+                           .option_count = sizeof options / sizeof *options,
+                           .words = words,
+                           .word_max = 2};
 static char error[ARGS_ERROR_MAX];
 
 static void reset(void)
@@ -207,8 +212,9 @@ Test(args, addresses_and_back)
     cr_assert(args_address(":81", &address));
     args_address_text(&address, back, sizeof back);
     cr_assert_str_eq(back, "127.0.0.1:81");
-    const char *const bad[] = {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80", "[::1]",
-                               "host:80", "unix:", "1.2.3:80", "127.0.0.1:8o"};
+    const char *const bad[] = {
+        "",      "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80",
+        "[::1]", "host:80",   "unix:",      "1.2.3:80",        "127.0.0.1:8o"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_assert_not(args_address(bad[i], &address), "\"%s\"", bad[i]);
 }

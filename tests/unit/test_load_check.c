@@ -25,7 +25,8 @@ static void add_chat_event(int number, const char *filler)
     char event[512];
     snprintf(event, sizeof event,
              "data: {\"id\":\"c-1\",\"model\":\"tokenring\",\"choices\":[{\"delta\":{\"content\":"
-             "\"tok%d %s\"},\"finish_reason\":null}]}\n\n", number, filler);
+             "\"tok%d %s\"},\"finish_reason\":null}]}\n\n",
+             number, filler);
     add(event);
 }
 
@@ -174,7 +175,8 @@ Test(load_check, numbered_events_of_the_responses_api)
         char event[256];
         snprintf(event, sizeof event,
                  "event: response.output_text.delta\n"
-                 "data: {\"sequence_number\":%d,\"delta\":\"tok%d \"}\n\n", i + 4, i);
+                 "data: {\"sequence_number\":%d,\"delta\":\"tok%d \"}\n\n",
+                 i + 4, i);
         add(event);
     }
     add("event: response.output_text.done\ndata: {\"text\":\"tok0 tok1 tok2 \"}\n\n");
