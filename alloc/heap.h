@@ -5,8 +5,8 @@
 // Everything of the program that lives on the heap comes through here, and nothing on the serving
 // path does: pools, slabs and rings take their memory when they are made, and config when it is
 // loaded. The door counts, so that a test can compare heap_calls() before and after a stretch of
-// pure serving; none does yet (docs/INVARIANTS.md, law 14). TLS sessions and cold work (a reload, an
-// admin page) come through here too.
+// pure serving; none does yet (docs/INVARIANTS.md, law 14). TLS sessions and cold work (a reload,
+// an admin page) come through here too.
 //
 // The allocator behind the door is jemalloc wherever it is linked: Debian's libjemalloc takes the
 // place of malloc and its kin at link time, so plain calloc, realloc and free below are jemalloc's,
